@@ -29,6 +29,9 @@ class Settings(BaseSettings):
     xcom_bucket: str = "localxcom"
     churn_model_bucket: str = "churnmodels"
 
+    # where a browser finds what the tasks reach by the connections, for links in logs
+    mlflow_ui_url: str = "http://localhost:5000"
+
     # the possum pipeline
     file_path: str = Field("possum.csv", description="the animals' CSV, relative to include/")
     experiment_name: str = "Possum_tails"

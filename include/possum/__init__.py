@@ -1,0 +1,1 @@
+"""The possum pipeline's pure functions: no Airflow, no MLflow, no network."""

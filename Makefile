@@ -1,0 +1,55 @@
+# The one vocabulary for people and CI. `make help` lists it.
+MAKEFLAGS += --no-print-directory
+PY := .venv/bin/python
+STACK := $(PY) -m local_stack
+SERVICE ?=
+TESTS ?= tests
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install everything into this folder (Python 3.11 or 3.12; PYTHON=... names one)
+	@sh local_stack/setup.sh
+
+.PHONY: demo
+demo: setup ## Install, start everything, run the pipelines, show the results
+	@$(STACK) demo
+
+.PHONY: start
+start: setup ## Start the stack: PostgreSQL, S3, MLflow, Airflow (ports: AIRFLOW_PORT, MLFLOW_PORT, S3_PORT, POSTGRES_PORT)
+	@$(STACK) start && $(STACK) status
+
+.PHONY: stop
+stop: ## Stop the stack; its data stay
+	@[ ! -x $(PY) ] || $(STACK) stop
+
+.PHONY: status
+status: setup ## Tell what runs where and since when
+	@$(STACK) status
+
+.PHONY: logs
+logs: setup ## Follow the services' logs (SERVICE=scheduler for one)
+	@$(STACK) logs $(SERVICE)
+
+.PHONY: test
+test: setup lint ## Run the linters and all tests, on real services (TESTS=tests/unit for a part)
+	@$(PY) -m pytest $(TESTS)
+
+.PHONY: lint
+lint: setup ## Check style (ruff) and types (mypy)
+	@$(PY) -m ruff check --quiet . && $(PY) -m ruff format --check --quiet . && $(PY) -m mypy --no-error-summary
+
+.PHONY: format
+format: setup ## Format the code and mend what ruff can
+	@$(PY) -m ruff check --fix . && $(PY) -m ruff format .
+
+.PHONY: clean
+clean: ## Stop the stack and remove all that it has stored
+	@[ ! -x $(PY) ] || $(STACK) clean
+
+.PHONY: distclean
+distclean: clean ## Remove the installed environments too
+	rm -rf .venv .venv-mlflow

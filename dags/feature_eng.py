@@ -1,0 +1,141 @@
+"""
+### Features for the possum model
+
+Prepares buckets and the MLflow experiment, checks the animals in `include/possum.csv`, turns them into features and
+writes these to the data bucket. Its last task updates the dataset `s3://data_possum.csv`, which starts the DAG `train`.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from airflow.decorators import dag, task, task_group
+from airflow.models.baseoperator import chain
+from airflow.operators.empty import EmptyOperator
+from airflow.providers.amazon.aws.operators.s3 import S3CreateBucketOperator
+from astro import sql as aql
+from astro.files import File
+
+from include.dag_defaults import DEFAULT_ARGS
+from include.datasets import POSSUM_FEATURES
+from include.run_key import run_key
+from include.settings import INCLUDE, settings
+from include.task_errors import fail_at_once
+
+FEATURES_FILE = File(
+    path=f"s3://{settings.data_bucket_name}/features/{{{{ run_key(run_id) }}}}/{settings.file_path}",
+    conn_id=settings.aws_conn_id,
+)
+
+
+@dag(
+    schedule=None,
+    start_date=datetime(2023, 1, 1),
+    catchup=False,
+    default_args=DEFAULT_ARGS,
+    user_defined_macros={"run_key": run_key},
+    tags=["possum", "mlflow", "feature engineering"],
+    doc_md=__doc__,
+)
+def feature_eng() -> None:
+    start = EmptyOperator(task_id="start")
+
+    create_buckets_if_not_exists = S3CreateBucketOperator.partial(
+        task_id="create_buckets_if_not_exists",
+        aws_conn_id=settings.aws_conn_id,
+        map_index_template="{{ task.bucket_name }}",
+    ).expand(bucket_name=settings.buckets)
+
+    @task_group
+    def prepare_mlflow_experiment() -> Any:
+        @task
+        @fail_at_once
+        def list_existing_experiments() -> list[dict[str, Any]]:
+            """All experiments of the wanted name, deleted ones too."""
+            from include.mlflow_experiment import list_experiments
+
+            return list_experiments(settings.experiment_name)
+
+        @task.branch
+        def check_if_experiment_exists(experiments: list[dict[str, Any]]) -> str:
+            """Is there an experiment of that name that is not deleted?"""
+            from include.mlflow_experiment import is_usable
+
+            chosen = "experiment_exists" if is_usable(experiments, settings.experiment_name) else "create_experiment"
+            return f"prepare_mlflow_experiment.{chosen}"
+
+        experiment_exists = EmptyOperator(task_id="experiment_exists")
+
+        @task
+        @fail_at_once
+        def create_experiment(experiments: list[dict[str, Any]]) -> str:
+            """Make the experiment with its artifacts in the artifact bucket, or bring a deleted one back."""
+            from include.mlflow_experiment import create_or_restore_experiment
+
+            location = f"s3://{settings.mlflow_artifact_bucket}/"
+            return create_or_restore_experiment(experiments, settings.experiment_name, location)
+
+        @task(trigger_rule="none_failed_min_one_success")
+        @fail_at_once
+        def get_current_experiment_id() -> str:
+            """The experiment's id, whichever way it came to be."""
+            from include.mlflow_experiment import get_experiment_id
+
+            return get_experiment_id(settings.experiment_name)
+
+        experiments = list_existing_experiments()
+        experiment_id = get_current_experiment_id()
+        chain(
+            check_if_experiment_exists(experiments),
+            [experiment_exists, create_experiment(experiments)],
+            experiment_id,
+        )
+        return experiment_id
+
+    @aql.dataframe
+    @fail_at_once
+    def extract_data() -> pd.DataFrame:
+        """The animals of the CSV, checked against the schema."""
+        from include.possum.schema import read_animals
+
+        return read_animals(INCLUDE / settings.file_path, f"include/{settings.file_path}")
+
+    @aql.dataframe
+    @fail_at_once
+    def build_features(animals: pd.DataFrame, experiment_id: str) -> pd.DataFrame:
+        """One-hot categories and scaled measurements of the complete animals; the transformer goes to MLflow."""
+        from airflow.operators.python import get_current_context
+
+        from include.mlflow_tracking import connect_mlflow
+        from include.possum import tracking
+
+        connect_mlflow()
+        context = get_current_context()
+        features, scaler_run_id = tracking.build_features(context, experiment_id, animals)
+        context["ti"].xcom_push("scaler_run_id", scaler_run_id)
+        return features
+
+    @task(outlets=[POSSUM_FEATURES])
+    @fail_at_once
+    def end(features_file: File, scaler_run_id: str, *, outlet_events: Any = None) -> dict[str, str]:
+        """Tell the dataset's consumers which object to take, and how to verify it."""
+        from include.object_store import read_object, sha256_hex
+
+        reference = {
+            "features_uri": features_file.path,
+            "features_sha256": sha256_hex(read_object(features_file.path)),
+            "scaler_run_id": scaler_run_id,
+        }
+        outlet_events[POSSUM_FEATURES].extra = reference
+        return reference
+
+    animals = extract_data()
+    features = build_features(animals, prepare_mlflow_experiment())
+    save_data_to_s3 = aql.export_file(
+        task_id="save_data_to_s3", input_data=features, output_file=FEATURES_FILE, if_exists="replace"
+    )
+    chain(start, create_buckets_if_not_exists, animals)
+    end(save_data_to_s3, features["scaler_run_id"])
+
+
+feature_eng()

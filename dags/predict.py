@@ -1,0 +1,117 @@
+"""
+### Predict tail lengths
+
+Starts when `train` has updated `model_trained`: scores the animals with just that model, in a virtual environment of the
+model's own requirements, plots prediction against truth and writes the predictions to the data bucket.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from airflow.decorators import dag, task
+
+from include.dag_defaults import DEFAULT_ARGS
+from include.datasets import MODEL_TRAINED
+from include.run_key import run_key
+from include.settings import settings
+from include.task_errors import fail_at_once
+
+NEEDED = {"run_id", "model_uri", "name", "version", "metrics", "features_uri", "features_sha256"}
+
+
+@dag(
+    schedule=[MODEL_TRAINED],
+    start_date=datetime(2023, 1, 1),
+    catchup=False,
+    default_args=DEFAULT_ARGS,
+    tags=["possum", "mlflow", "prediction"],
+    doc_md=__doc__,
+)
+def predict() -> None:
+    @task(inlets=[MODEL_TRAINED])
+    @fail_at_once
+    def fetch_model_run_id(**context: Any) -> str:
+        """The model that the dataset's event refers to; the tasks below use this one and no other."""
+        from include.dataset_events import reference_from_event
+
+        model = reference_from_event(context, MODEL_TRAINED, needed=NEEDED)
+        context["ti"].xcom_push("model", model)
+        return model["run_id"]
+
+    @task
+    @fail_at_once
+    def fetch_feature_df_no_target(model: dict[str, Any]) -> pd.DataFrame:
+        """The features that the model was trained on, without what it is to predict."""
+        from include.possum.tracking import read_features
+
+        return read_features(model).drop(columns=[settings.target_column])
+
+    @task
+    @fail_at_once
+    def fetch_target(model: dict[str, Any]) -> pd.DataFrame:
+        """The true tail lengths by case."""
+        from include.possum.tracking import read_features
+
+        return read_features(model)[[settings.key_column, settings.target_column]]
+
+    @task
+    @fail_at_once
+    def add_line_to_file(model: dict[str, Any]) -> str:
+        """Add boto3 and pandas, which scoring needs too, to the logged model's requirements."""
+        from include.mlflow_tracking import connect_mlflow
+        from include.model_requirements import add_requirements
+
+        connect_mlflow()
+        return add_requirements(model["model_uri"], "boto3", "pandas")
+
+    @task
+    @fail_at_once
+    def run_prediction(model_uri: str, data: pd.DataFrame, **context: Any) -> list[float]:
+        """Tail lengths in cm, in the rows' order, from the provider's operator."""
+        from include.venv_prediction import CachedVenvPredictOperator
+
+        operator = CachedVenvPredictOperator(
+            task_id="model_load_and_predict",
+            dag=context["dag"],
+            mlflow_conn_id=settings.mlflow_conn_id,
+            model_uri=model_uri,
+            data=data.drop(columns=[settings.key_column]),
+        )
+        return operator.predict()
+
+    @task
+    def join_predictions(features: pd.DataFrame, predictions: list[float], target: pd.DataFrame) -> pd.DataFrame:
+        """Prediction and truth by case."""
+        from include.possum import results
+
+        return results.join_predictions(features, predictions, target)
+
+    @task
+    @fail_at_once
+    def plot_predictions(predictions: pd.DataFrame, model: dict[str, Any], run_id: str | None = None) -> dict[str, str]:
+        """The plot, into the data bucket, the model's MLflow run and include/plots."""
+        from include.mlflow_tracking import connect_mlflow
+        from include.possum import results
+
+        connect_mlflow()
+        uri = f"s3://{settings.data_bucket_name}/plots/{run_key(str(run_id))}/{settings.plot_file_name}"
+        return results.publish_plot(predictions, uri, model)
+
+    @task
+    @fail_at_once
+    def save_predictions(predictions: pd.DataFrame, run_id: str | None = None) -> dict[str, Any]:
+        """The predictions as CSV in the data bucket."""
+        from include.possum import results
+
+        uri = f"s3://{settings.data_bucket_name}/predictions/{run_key(str(run_id))}/{settings.predictions_file_name}"
+        return results.save_predictions(predictions, uri)
+
+    model = fetch_model_run_id()["model"]
+    features = fetch_feature_df_no_target(model)
+    predictions = join_predictions(features, run_prediction(add_line_to_file(model), features), fetch_target(model))
+    plot_predictions(predictions, model)
+    save_predictions(predictions)
+
+
+predict()

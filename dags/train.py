@@ -1,0 +1,135 @@
+"""
+### Train the possum model
+
+Starts when `feature_eng` has updated `s3://data_possum.csv`: trains a RidgeCV on just those features, tracks it in MLflow,
+registers it as a new version and puts that into the stage Staging. Its last task updates the dataset `model_trained`,
+which starts the DAG `predict`.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from airflow.decorators import dag, task, task_group
+from airflow.models.baseoperator import chain
+from airflow.models.param import Param
+from airflow.operators.empty import EmptyOperator
+from mlflow_provider.operators.registry import TransitionModelVersionStageOperator
+
+from include.dag_defaults import DEFAULT_ARGS
+from include.datasets import MODEL_TRAINED, POSSUM_FEATURES
+from include.mlflow_registry import EnsureModelVersionOperator, EnsureRegisteredModelOperator
+from include.settings import settings
+from include.task_errors import fail_at_once
+
+MODEL = {"mlflow_conn_id": settings.mlflow_conn_id, "name": settings.registered_model_name}
+
+
+@dag(
+    schedule=[POSSUM_FEATURES],
+    start_date=datetime(2023, 1, 1),
+    catchup=False,
+    default_args=DEFAULT_ARGS,
+    params={
+        "hyper_parameters": Param(
+            {},
+            type="object",
+            description='Arguments of scikit-learn\'s RidgeCV in place of the default ones, such as {"alphas": [0.1, 1, 10]}',
+        )
+    },
+    tags=["possum", "mlflow", "training"],
+    doc_md=__doc__,
+)
+def train() -> None:
+    @task(inlets=[POSSUM_FEATURES])
+    @fail_at_once
+    def fetch_feature_df(**context: Any) -> pd.DataFrame:
+        """The features that the dataset's event refers to."""
+        from include.dataset_events import reference_from_event
+        from include.possum.tracking import read_features
+
+        reference = reference_from_event(
+            context, POSSUM_FEATURES, needed={"features_uri", "features_sha256", "scaler_run_id"}
+        )
+        context["ti"].xcom_push("reference", reference)
+        return read_features(reference)
+
+    @task
+    @fail_at_once
+    def fetch_experiment_id() -> str:
+        """The id of the MLflow experiment."""
+        from include.mlflow_experiment import get_experiment_id
+
+        return get_experiment_id(settings.experiment_name)
+
+    @task
+    @fail_at_once
+    def train_model(
+        feature_df: pd.DataFrame,
+        reference: dict[str, str],
+        experiment_id: str,
+        hyper_parameters: dict[str, Any],
+        **context: Any,
+    ) -> dict[str, Any]:
+        """Fit RidgeCV to the training animals, judge it on the holdout ones, log all to MLflow."""
+        from include.mlflow_tracking import connect_mlflow
+        from include.possum import tracking
+
+        connect_mlflow()
+        hyper_parameters = hyper_parameters | context["params"]["hyper_parameters"]
+        return tracking.train_model(context, experiment_id, feature_df, reference, hyper_parameters)
+
+    @task_group
+    def register_model(trained: Any) -> None:
+        @task.branch
+        @fail_at_once
+        def check_if_model_already_registered() -> str:
+            """Does the registry know a model of that name?"""
+            from include.mlflow_registry import list_registered_models
+
+            known = list_registered_models(settings.registered_model_name)
+            return f"register_model.{'model_already_registered' if known else 'create_registered_model'}"
+
+        model_already_registered = EmptyOperator(task_id="model_already_registered")
+        create_registered_model = EnsureRegisteredModelOperator(
+            task_id="create_registered_model", description="Tail length of possums, in cm", **MODEL
+        )
+        create_model_version = EnsureModelVersionOperator(
+            task_id="create_model_version",
+            source=trained["source"],
+            run_id=trained["run_id"],
+            trigger_rule="none_failed_min_one_success",
+            **MODEL,
+        )
+        transition_model = TransitionModelVersionStageOperator(
+            task_id="transition_model",
+            version="{{ ti.xcom_pull(task_ids='register_model.create_model_version')['model_version']['version'] }}",
+            stage="Staging",
+            archive_existing_versions=True,
+            **MODEL,
+        )
+        chain(
+            check_if_model_already_registered(),
+            [model_already_registered, create_registered_model],
+            create_model_version,
+            transition_model,
+        )
+
+    @task(outlets=[MODEL_TRAINED])
+    def end(trained: dict[str, Any], features: dict[str, str], *, ti: Any = None, outlet_events: Any = None) -> None:
+        """Tell the dataset's consumers which model to use, and on which features it was trained."""
+        created = ti.xcom_pull(task_ids="register_model.create_model_version")["model_version"]
+        outlet_events[MODEL_TRAINED].extra = features | {
+            "run_id": trained["run_id"],
+            "model_uri": trained["source"],
+            "name": created["name"],
+            "version": created["version"],
+            "metrics": trained["metrics"],
+        }
+
+    feature_df = fetch_feature_df()
+    trained = train_model(feature_df, feature_df["reference"], fetch_experiment_id(), hyper_parameters={})
+    chain(trained, register_model(trained), end(trained, feature_df["reference"]))
+
+
+train()

@@ -1,0 +1,47 @@
+"""What one DAG hands to the next: references in the dataset event, not the data and not "the latest"."""
+
+import logging
+from typing import Any
+
+from airflow.datasets import Dataset
+
+from include.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+def reference_from_event(context: Any, dataset: Dataset, needed: set[str]) -> dict[str, Any]:
+    """The newest event's ``extra`` among those that triggered this run, or, without any, among all of the dataset.
+
+    The task must list the dataset among its inlets. Raises InputError where there is no event, or one that lacks a
+    ``needed`` key (sent by hand from the UI, for example).
+    """
+    triggering = context["triggering_dataset_events"].get(dataset.uri, [])
+    if triggering:
+        event = max(triggering, key=lambda event: event.timestamp)
+        reason = "that triggered this run"
+        if len(triggering) > 1:
+            reason += f" (the newest of {len(triggering)} that came in meanwhile)"
+    else:
+        past = context["inlet_events"][dataset]
+        if not len(past):
+            raise InputError(
+                f"dataset {dataset.uri} has never been updated, so there is nothing to work on: "
+                "run the DAG that updates it first (feature_eng, then train, then predict)"
+            )
+        event = past[-1]
+        reason = "that is the newest, as this run was started by hand and not by a dataset"
+    if missing := needed - set(event.extra or {}):
+        raise InputError(
+            f"the event of dataset {dataset.uri} of {event.timestamp:%Y-%m-%d %H:%M:%S} lacks {', '.join(sorted(missing))}, "
+            "it was probably made by hand: run the DAG that updates the dataset"
+        )
+    log.info(
+        "Using the event of %s %s: from run %s of %s, %s",
+        dataset.uri,
+        reason,
+        event.source_run_id,
+        event.source_dag_id,
+        event.extra,
+    )
+    return dict(event.extra)

@@ -1,0 +1,8 @@
+"""The datasets that link the DAGs. Their names are those of the tutorial; what they refer to travels in their events."""
+
+from airflow.datasets import Dataset
+
+from include.settings import settings
+
+POSSUM_FEATURES = Dataset(f"s3://{settings.data_bucket_name}_{settings.file_path}")
+MODEL_TRAINED = Dataset("model_trained")

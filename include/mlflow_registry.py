@@ -1,0 +1,48 @@
+"""The provider's registry operators, made safe to run again: what is there already is used, not made twice."""
+
+from typing import Any
+
+from airflow.utils.context import Context
+from mlflow_provider.operators.registry import CreateModelVersionOperator, CreateRegisteredModelOperator
+
+from include.mlflow_api import ALREADY_EXISTS, MLflowApiError, call_mlflow
+
+
+def list_registered_models(name: str) -> list[str]:
+    """The names of the registered models with that name: one or none."""
+    quoted = name.replace("'", "''")
+    answer = call_mlflow("GET", "registered-models/search", filter=f"name = '{quoted}'")
+    return [each["name"] for each in answer.get("registered_models", [])]
+
+
+def find_model_version(name: str, run_id: str) -> dict[str, Any] | None:
+    """The oldest version of the model that was made from the run."""
+    answer = call_mlflow("GET", "model-versions/search", filter=f"name = '{name}' and run_id = '{run_id}'")
+    return min(answer.get("model_versions", []), key=lambda version: int(version["version"]), default=None)
+
+
+class EnsureRegisteredModelOperator(CreateRegisteredModelOperator):
+    """CreateRegisteredModelOperator that is content where another run has just made the model."""
+
+    def execute(self, context: Context) -> Any:
+        """Make the registered model unless it exists, and return it."""
+        try:
+            return call_mlflow(
+                "POST", "registered-models/create", name=self.name, tags=self.tags or [], description=self.description or ""
+            )
+        except MLflowApiError as error:
+            if error.code != ALREADY_EXISTS:
+                raise
+        self.log.info("%s has been registered meanwhile", self.name)
+        return call_mlflow("GET", "registered-models/get", name=self.name)
+
+
+class EnsureModelVersionOperator(CreateModelVersionOperator):
+    """CreateModelVersionOperator that makes one version for each MLflow run, however often the task runs."""
+
+    def execute(self, context: Context) -> Any:
+        """Return ``{"model_version": ...}``, as MLflow does: the version of this run, made if it is missing."""
+        if existing := find_model_version(self.name, self.run_id or ""):
+            self.log.info("Version %s of %s is of this run already", existing["version"], self.name)
+            return {"model_version": existing}
+        return super().execute(context)

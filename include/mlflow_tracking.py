@@ -1,0 +1,124 @@
+"""MLflow's Python client in a task: where it talks to, and one run for each task of a DAG run."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from include.settings import settings
+
+if TYPE_CHECKING:
+    from airflow.models.connection import Connection
+    from mlflow import ActiveRun
+
+log = logging.getLogger(__name__)
+
+INPUTS_TAG = "airflow.inputs"  # what the task was given, as one digest
+TASK_TAG = "airflow.task"  # DAG, DAG run and task
+
+
+def tracking_uri(connection: "Connection") -> str:
+    """The server's address: the connection's host, with its schema and port where the host does not name them."""
+    host = connection.host or ""
+    if "://" not in host:
+        host = f"{connection.schema or 'http'}://{host}"
+    return f"{host}:{connection.port}" if connection.port else host
+
+
+def mlflow_environment() -> dict[str, str]:
+    """The variables that MLflow's client reads, made from the Airflow connections for MLflow and S3.
+
+    Contains credentials: for os.environ or a child process, never for a log or an XCom.
+    """
+    from airflow.hooks.base import BaseHook
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    connection = BaseHook.get_connection(settings.mlflow_conn_id)
+    uri = tracking_uri(connection)
+    variables = {
+        "MLFLOW_TRACKING_URI": uri,
+        # a server that is away for half a minute is waited for; for longer, the task's own retries are
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        # its links name the server as the tasks see it; task_run logs one for the browser
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
+    if "cloud.databricks.com" in uri:
+        variables |= {"MLFLOW_TRACKING_URI": "databricks", "DATABRICKS_HOST": uri, "DATABRICKS_TOKEN": connection.password or ""}
+    elif connection.login == "token":
+        variables["MLFLOW_TRACKING_TOKEN"] = connection.password or ""
+    elif connection.login:
+        variables |= {
+            "MLFLOW_TRACKING_USERNAME": connection.login,
+            "MLFLOW_TRACKING_PASSWORD": connection.password or "",
+        }
+    hook = S3Hook(aws_conn_id=settings.aws_conn_id)
+    if credentials := hook.get_credentials(region_name=hook.region_name):
+        variables |= {"AWS_ACCESS_KEY_ID": credentials.access_key, "AWS_SECRET_ACCESS_KEY": credentials.secret_key}
+        if credentials.token:
+            variables["AWS_SESSION_TOKEN"] = credentials.token
+    if hook.region_name:
+        variables["AWS_DEFAULT_REGION"] = hook.region_name
+    if endpoint := hook.conn_config.get_service_endpoint_url("s3"):
+        variables["MLFLOW_S3_ENDPOINT_URL"] = endpoint
+    return variables
+
+
+def connect_mlflow() -> None:
+    """Point this process's MLflow client at the server and the object store of the connections."""
+    os.environ.update(mlflow_environment())
+    # warnings that the reader of a task's log can do nothing about
+    warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer", module="mlflow")
+    warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted", module="mlflow")
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # there is no pip in this environment
+
+
+def run_url(experiment_id: str, run_id: str) -> str:
+    """The page of an MLflow run, as the user's browser finds it."""
+    return f"{settings.mlflow_ui_url.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+
+
+@contextmanager
+def task_run(context: Any, experiment_id: str, run_name: str, *, inputs: str, tags: dict[str, str]) -> Iterator["ActiveRun"]:
+    """A new active MLflow run for this task; runs that earlier attempts of it left unfinished are deleted.
+
+    ``inputs`` is a digest of all that the task was given: with it ``find_finished_run`` can tell whether the work is done.
+    """
+    import mlflow
+
+    task = task_name(context)
+    for leftover in _search(experiment_id, task, "attributes.status != 'FINISHED'"):
+        log.info("Deleting MLflow run %s, which an earlier attempt of this task did not finish", leftover.info.run_id)
+        mlflow.MlflowClient().delete_run(leftover.info.run_id)
+    with mlflow.start_run(
+        experiment_id=experiment_id, run_name=run_name, tags=tags | {TASK_TAG: task, INPUTS_TAG: inputs}
+    ) as run:
+        log.info("MLflow run %s: %s", run_name, run_url(experiment_id, run.info.run_id))
+        yield run
+
+
+def task_name(context: Any) -> str:
+    """DAG, DAG run and task as one string: the same for each attempt."""
+    instance = context["ti"]
+    return f"{instance.dag_id}/{instance.run_id}/{instance.task_id}"
+
+
+def find_finished_run(context: Any, experiment_id: str, inputs: str) -> Any | None:
+    """The run in which an earlier attempt of this task did the same work with the same inputs to the end."""
+    return next(
+        iter(_search(experiment_id, task_name(context), f"attributes.status = 'FINISHED' and tags.`{INPUTS_TAG}` = '{inputs}'")),
+        None,
+    )
+
+
+def _search(experiment_id: str, task: str, condition: str) -> list[Any]:
+    import mlflow
+
+    quoted = task.replace("'", "''")
+    return mlflow.MlflowClient().search_runs(
+        [experiment_id], filter_string=f"tags.`{TASK_TAG}` = '{quoted}' and {condition}", max_results=100
+    )

@@ -1,0 +1,87 @@
+"""The predictions' table and plot: made, and put where people look for them."""
+
+import logging
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+from include.object_store import write_object
+from include.possum.plots import figure_to_png, plot_predictions
+from include.possum.tracking import holdout_rows
+from include.settings import INCLUDE, settings
+
+log = logging.getLogger(__name__)
+
+
+def join_predictions(features: pd.DataFrame, predictions: list[float], target: pd.DataFrame) -> pd.DataFrame:
+    """Put prediction and truth together by the animal's key.
+
+    Args:
+        features: the scored rows, with their key.
+        predictions: tail lengths in cm, one for each row of ``features``, in their order.
+        target: key and true tail length in cm, in any order.
+
+    Returns:
+        One row for each scored animal: key, ``true_<target>``, ``predicted_<target>`` and whether it is a ``holdout``
+        animal, which the model was not trained on.
+
+    """
+    key, name = settings.key_column, settings.target_column
+    scored = features[[key]].assign(**{f"predicted_{name}": predictions})
+    joined = scored.merge(target[[key, name]], on=key, how="left", validate="one_to_one")
+    joined = joined.rename(columns={name: f"true_{name}"})
+    return joined[[key, f"true_{name}", f"predicted_{name}"]].assign(holdout=holdout_rows(joined))
+
+
+def save_predictions(predictions: pd.DataFrame, uri: str) -> dict[str, Any]:
+    """Write the table as CSV and return ``{"uri", "sha256", "rows"}``."""
+    sha256 = write_object(uri, predictions.to_csv(index=False).encode())
+    log.info("%d predictions written to %s", len(predictions), uri)
+    return {"uri": uri, "sha256": sha256, "rows": len(predictions)}
+
+
+def publish_plot(predictions: pd.DataFrame, uri: str, model: dict[str, Any]) -> dict[str, str]:
+    """Draw the predictions and put the picture into the data bucket, the model's MLflow run, and include/plots.
+
+    Args:
+        predictions: see join_predictions.
+        uri: for the object, ``s3://...``.
+        model: ``run_id``, ``name``, ``version``, ``metrics`` of the model.
+
+    Returns:
+        ``{"uri", "sha256", "artifact"}``, the last one the path among the run's artifacts.
+
+    """
+    metrics = model["metrics"]
+    subtitle = (
+        f"{model['name']} version {model['version']}: on the {metrics['rows_holdout']:.0f} holdout animals "
+        f"R² {metrics['holdout_r2']:.2f}, RMSE {metrics['holdout_rmse_cm']:.2f} cm"
+    )
+    png = figure_to_png(plot_predictions(predictions, INCLUDE / settings.picture_path, subtitle=subtitle))
+    sha256 = write_object(uri, png)
+    artifact = f"plots/{settings.plot_file_name}"
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder, settings.plot_file_name)
+        local.write_bytes(png)
+        mlflow.MlflowClient().log_artifact(model["run_id"], str(local), "plots")
+    log.info("Plot: %s and artifact %s of MLflow run %s", uri, artifact, model["run_id"])
+    # for who has include/ on this machine; elsewhere it may be missing or not writable, and the object is what counts
+    with suppress(OSError):
+        copy_atomically(png, INCLUDE / "plots" / settings.plot_file_name)
+        log.info("Copied to include/plots/%s", settings.plot_file_name)
+    return {"uri": uri, "sha256": sha256, "artifact": artifact}
+
+
+def copy_atomically(data: bytes, path: Path) -> None:
+    """Write the file so that a reader sees the old or the new one, never a part."""
+    path.parent.mkdir(exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    Path(name).chmod(0o644)
+    Path(name).replace(path)

@@ -1,0 +1,125 @@
+"""The provider's ModelLoadAndPredictOperator, made to work on Airflow 2.11 and made fast.
+
+Imports mlflow: import it in a task's body, not in a DAG file.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from airflow.exceptions import AirflowException
+from filelock import FileLock
+from mlflow import pyfunc
+from mlflow_provider.operators.pyfunc import ModelLoadAndPredictOperator
+
+from include.mlflow_tracking import connect_mlflow, mlflow_environment
+
+log = logging.getLogger(__name__)
+
+CACHE_VARIABLE = "PREDICTION_VENV_CACHE"
+BUILD_TIMEOUT = 600  # seconds
+BUILD_LOCK_TIMEOUT = BUILD_TIMEOUT + 60
+
+
+def load_and_predict(model_uri: str, data: Any) -> Any:
+    """Run in the virtual environment: load the model, with its signature, and score the rows by column name.
+
+    Its source is copied into a script, so it imports what it needs itself; the environment variables say where the
+    servers are and how to log in.
+    """
+    from mlflow import pyfunc
+
+    return pyfunc.load_model(model_uri).predict(data).tolist()
+
+
+class CachedVenvPredictOperator(ModelLoadAndPredictOperator):
+    """Score ``data`` with a logged model, in a virtual environment of the model's own requirements.
+
+    Other than the provider's operator it builds the environment with uv and keeps it for the next task with the same
+    requirements, keeps the model's signature and hands credentials over in the environment of the child process: in
+    the arguments they would be in a file, and in the UI as rendered templates.
+    """
+
+    def __init__(self, *, model_uri: str, data: pd.DataFrame, **kwargs: Any) -> None:
+        super().__init__(model_uri=model_uri, data=data, **kwargs)
+        self.python_callable = load_and_predict
+        self.op_kwargs = {"model_uri": model_uri, "data": data}
+        # what the child inherits is chosen here: Airflow's variables, its database password among them, are not
+        self.inherit_env = False
+
+    def predict(self) -> list[float]:
+        """Score the rows, in their order; what ``execute`` of the provider's operator is for."""
+        connect_mlflow()
+        requirements = Path(pyfunc.get_model_dependencies(self.model_uri)).read_text()
+        python = ensure_environment(requirements)
+        kept = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
+        inherited = {name: os.environ[name] for name in kept if name in os.environ}
+        self.env_vars = inherited | mlflow_environment()
+        log.info("Scoring %d rows with %s", len(self.data), self.model_uri)
+        return self._execute_python_callable_in_subprocess(python)
+
+
+def cache_folder() -> Path:
+    """Where the environments are kept, on this machine: the variable PREDICTION_VENV_CACHE, else a temporary folder."""
+    default = Path(tempfile.gettempdir()) / f"prediction-venvs-{os.getuid()}"
+    return Path(os.environ.get(CACHE_VARIABLE) or default)
+
+
+def ensure_environment(requirements: str) -> Path:
+    """The interpreter of an environment with these requirements, built unless one is there.
+
+    The folder's name is a digest of the requirements and of this Python. It is built beside and then renamed, so an
+    environment that exists is whole.
+    """
+    wanted = "\n".join(sorted(line.strip() for line in requirements.splitlines() if line.strip()))
+    name = hashlib.sha256(f"{sys.version}\n{wanted}".encode()).hexdigest()[:16]
+    folder = cache_folder() / name
+    python = folder / "bin" / "python"
+    if python.exists():
+        log.info("Using the virtual environment %s", folder)
+        return python
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with FileLock(f"{folder}.lock", timeout=BUILD_LOCK_TIMEOUT):
+        if not python.exists():
+            log.info("Building the virtual environment %s for:\n%s", folder, wanted)
+            _build(folder, wanted)
+    return python
+
+
+def _build(folder: Path, requirements: str) -> None:
+    """Resolve with what is installed here as constraints: those versions are in uv's cache, so no network is needed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as build:
+        wanted, constraints = Path(build, "requirements.txt"), Path(build, "constraints.txt")
+        wanted.write_text(requirements)
+        constraints.write_text("\n".join(sorted(f"{each.name}=={each.version}" for each in distributions())))
+        install = ["pip", "install", "--quiet", "--requirements", wanted, "--constraints", constraints]
+        _uv("venv", "--quiet", "--relocatable", "--python", sys.executable, f"{build}/venv")
+        target = ["--python", f"{build}/venv/bin/python"]
+        try:
+            _uv(*install, *target, "--offline")
+        except subprocess.CalledProcessError:
+            log.info("Not all packages are in uv's cache, downloading them")
+            try:
+                _uv(*install, *target)
+            except subprocess.CalledProcessError as error:
+                raise AirflowException(
+                    f"the model's environment could not be built: {error.stderr.strip()[-1500:]}"
+                ) from None
+        Path(build, "venv").rename(folder)
+
+
+def _uv(*arguments: str | Path) -> None:
+    uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])) or "uv"
+    environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    subprocess.run(
+        [uv, *arguments], check=True, capture_output=True, text=True, timeout=BUILD_TIMEOUT, env=environment
+    )

@@ -1,0 +1,472 @@
+"""Everything this project says to Weights & Biases.
+
+Made for Airflow tasks: each task is a process of its own, may be tried again, and must end. Hence
+
+* online or offline is decided once, by the environment, and said in the log (``tracking_target``);
+* a run has an id that the caller derives from the DAG run, so that a second try continues it instead of adding one;
+* everything that talks to a server is bounded in time, and no process of wandb's outlives the run;
+* what wandb writes lies in one folder per run and job, with the artifact's staged files, so that a run recorded offline
+  can really be uploaded later;
+* the key stays in the environment: nothing here reads it, except to blank it out of error messages.
+
+What the bounds amount to is measured in tests/integration/wandb.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from include.errors import ConfigurationError, InputError
+from include.settings import settings
+
+HOSTED_URL = "https://api.wandb.ai"
+MODEL_TYPE = "model"
+MODEL_WAIT_SECONDS = 120
+DOWNLOAD_SECONDS = 120
+
+# What wandb reads from the environment only, or reads in its service process too. The user's own values win.
+_BOUNDS = {
+    "WANDB_INIT_TIMEOUT": "20",
+    "WANDB_HTTP_TIMEOUT": "10",
+    "WANDB_FINISH_TIMEOUT": "60",  # without it finish() waits for ever, and a killed task leaves wandb-core behind
+    "WANDB__GRAPHQL_RETRY_MAX": "3",
+}
+_ALWAYS = {
+    "WANDB_FINISH_TIMEOUT_RAISES": "true",  # else data that was not uploaded is a warning
+    "WANDB__DISABLE_VIEWER": "true",  # an early query outside the bounds above
+    "WANDB_ERROR_REPORTING": "false",
+    "WANDB_SILENT": "true",  # this module says what matters; a task's log has no use for banners
+    "WANDB_CONSOLE": "off",  # nor does the run for a copy of the task's log, which may hold data
+}
+_REFUSED = re.compile(
+    r"\b40[13]\b|not logged in|unauthori[sz]ed|permission|forbidden|verification failed|api.?key must|invalid api.?key",
+    re.IGNORECASE,
+)
+_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+log = logging.getLogger(__name__)
+
+
+class TrackingUnavailable(ConnectionError):  # noqa: N818 (it says what happened; the base class says that it is an error)
+    """W&B did not answer, or not in time: a retry may help."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where runs go, and why."""
+
+    online: bool
+    reason: str
+    base_url: str
+    project: str
+    entity: str | None
+
+    def __str__(self) -> str:
+        where = f"online at {self.base_url}" if self.online else "offline"
+        return f"{where}, because {self.reason}"
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """A published model: exactly that version, with what is needed to notice any other content.
+
+    ``version`` and ``qualified_name`` are None when it was published offline: the server gives versions.
+    """
+
+    name: str
+    file: str
+    digest: str
+    sha256: str
+    version: str | None = None
+    qualified_name: str | None = None
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """An open run: wandb's own object, and what this project wants to know about it."""
+
+    run: Any
+    target: Target
+    appends: bool  # a second folder for a run that another one began
+
+    @property
+    def online(self) -> bool:
+        """Whether a server holds this run."""
+        return self.target.online
+
+    @property
+    def link(self) -> str | None:
+        """The run's page, as wandb names it; None when offline."""
+        return self.run.url if self.online else None
+
+    @property
+    def folder(self) -> Path:
+        """Where wandb writes this run."""
+        return Path(self.run.dir).parent
+
+    @property
+    def sync_command(self) -> str:
+        """What uploads the folder, run and artifact."""
+        return shlex.join(["wandb", "sync", *(["--append"] if self.appends else []), str(self.folder)])
+
+
+def _wandb() -> Any:
+    import wandb  # noqa: PLC0415 (it costs about a second, which no DAG file may spend while it is parsed)
+
+    return wandb
+
+
+# Where to
+
+
+def tracking_target(environ: Mapping[str, str] | None = None) -> Target:
+    """Online with a key, offline without one; WANDB_MODE decides otherwise."""
+    environ = os.environ if environ is None else environ
+    has_key, mode = bool(environ.get("WANDB_API_KEY")), environ.get("WANDB_MODE") or None
+    if mode not in {None, "online", "offline"}:
+        raise ConfigurationError(
+            f"WANDB_MODE={mode} is not supported: set it to online or offline, or leave it out (online with"
+            " WANDB_API_KEY, offline without)."
+        )
+    if mode == "online" and not has_key:
+        raise ConfigurationError(
+            "WANDB_MODE=online needs WANDB_API_KEY, which is not set. Set it (hosted W&B: https://wandb.ai/authorize),"
+            " or leave WANDB_MODE out to work offline."
+        )
+    if mode is not None:
+        reason = f"WANDB_MODE={mode}"
+    else:
+        reason = "WANDB_API_KEY is set" if has_key else "WANDB_API_KEY is not set"
+    return Target(
+        online=has_key if mode is None else mode == "online",
+        reason=reason,
+        base_url=environ.get("WANDB_BASE_URL") or HOSTED_URL,
+        project=settings.wandb_project,
+        entity=settings.wandb_entity,
+    )
+
+
+def run_id_for(*parts: str) -> str:
+    """Derive a legal run id from parts, such as the id of a DAG and that of its run: the same whenever they are."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+# Runs
+
+
+@contextmanager
+def tracked_run(  # noqa: PLR0913 (all but the first by name, as wandb.init takes them)
+    run_id: str,
+    *,
+    job_type: str,
+    group: str | None = None,
+    name: str | None = None,
+    tags: Sequence[str] = (),
+    config: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+) -> Iterator[TrackedRun]:
+    """Open a run, which is finished when the block ends, as failed if the block raises.
+
+    Called again with the same id and job type it continues that run (online) or replaces what the former try wrote
+    (offline). With ``resume`` the run must exist already, begun under another job type; offline that cannot be, so what
+    this block logs goes to a second folder under the same id, to be appended when it is uploaded.
+
+    ``folder`` must persist; by default it is WANDB_DIR, or ``wandb`` in AIRFLOW_HOME. What lies there for an online run
+    is removed once the server has it all.
+    """
+    target = tracking_target()
+    place = _fresh_folder(folder, run_id, job_type)
+    log.info("Weights & Biases: %s", target)
+    with _environment(place):
+        try:
+            about = {"group": group, "name": name, "tags": list(tags) or None, "config": dict(config or {}) or None}
+            # a resumed run keeps the job type under which it began
+            about["job_type"] = None if resume and target.online else job_type
+            tracked = _start(target, run_id, place, resume, about)
+            try:
+                with _explained(target):
+                    yield tracked
+            except BaseException:
+                _finish_failed(tracked)
+                raise
+            _finish(tracked)
+        finally:
+            _end_service()
+    if target.online:
+        shutil.rmtree(place, ignore_errors=True)  # the server has it
+
+
+def _start(target: Target, run_id: str, place: Path, resume: bool, about: dict[str, Any]) -> TrackedRun:
+    # Offline, "resume" means nothing to wandb, which would say so in a warning.
+    how = ("must" if resume else "allow") if target.online else None
+    with _explained(target):
+        run = _wandb().init(
+            mode="online" if target.online else "offline",
+            project=target.project,
+            entity=target.entity,
+            id=run_id,
+            resume=how,
+            dir=place,
+            settings=_wandb().Settings(disable_git=True, save_code=False, x_disable_stats=True),
+            **about,
+        )
+    tracked = TrackedRun(run, target, appends=resume and not target.online)
+    if tracked.online:
+        log.info("W&B run: %s", tracked.link)
+    elif resume:
+        log.info("Offline, a run cannot be resumed: recording a second folder under the same id %s", run_id)
+    return tracked
+
+
+def _finish(tracked: TrackedRun) -> None:
+    """Wait until all is uploaded, within WANDB_FINISH_TIMEOUT."""
+    try:
+        with _explained(tracked.target):
+            tracked.run.finish()
+    except TrackingUnavailable:
+        log.error("The run is not uploaded completely. It is recorded in %s", tracked.folder)
+        raise
+    if tracked.online:
+        log.info("W&B run finished: %s", tracked.link)
+        return
+    log.info("The run is recorded in %s", tracked.folder)
+    first = " (after the folder that this run began with)" if tracked.appends else ""
+    log.info("To upload it, artifact included, with WANDB_API_KEY set%s: %s", first, tracked.sync_command)
+
+
+def _finish_failed(tracked: TrackedRun) -> None:
+    """Finish as failed without hiding why."""
+    try:
+        tracked.run.finish(exit_code=1)
+    except Exception as error:  # whatever it is, what made the block fail matters more
+        log.warning("W&B could not be told that the run failed: %s", _without_key(str(error)))
+
+
+def _end_service() -> None:
+    """Stop wandb's service process, which would otherwise hold the task's log open."""
+    _wandb().teardown()
+
+
+# Models
+
+
+def publish_model(  # noqa: PLR0913 (half of them by name, and rarely given)
+    tracked: TrackedRun,
+    files: Mapping[str, bytes],
+    name: str,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    aliases: Sequence[str] = (),
+    timeout: int = MODEL_WAIT_SECONDS,
+) -> ModelReference:
+    """Publish a model as an artifact and wait until the server has it. The first file is the model."""
+    model_file, content = next(iter(files.items()))
+    sha256 = hashlib.sha256(content).hexdigest()
+    artifact = _wandb().Artifact(name, type=MODEL_TYPE, metadata={"sha256": sha256, **(metadata or {})})
+    for file_name, file_content in files.items():
+        with artifact.new_file(file_name, mode="wb") as file:
+            file.write(file_content)
+    with _explained(tracked.target):
+        tracked.run.log_artifact(artifact, aliases=["latest", *aliases])
+    if not tracked.online:
+        return ModelReference(name, model_file, artifact.digest, sha256)
+    with _explained(tracked.target, f"publishing {name}"):
+        try:
+            artifact.wait(timeout=timeout)
+        except ValueError as error:  # what wandb-core's own errors arrive as
+            raise _explanation(error, tracked.target, f"publishing {name}") from error
+    log.info("Published %s", artifact.qualified_name)
+    return ModelReference(name, model_file, artifact.digest, sha256, artifact.version, artifact.qualified_name)
+
+
+def fetch_model(tracked: TrackedRun, reference: ModelReference, *, timeout: float = DOWNLOAD_SECONDS) -> bytes:
+    """Get the very model that was published from the server, and check it.
+
+    wandb's download has no time-out and retries for 20 minutes in threads that nothing can stop, not even the task's
+    execution_timeout. So another process downloads and is killed when its time is up.
+    """
+    if not tracked.online or reference.qualified_name is None:
+        raise ConfigurationError(f"{reference.name} was published offline: take it from the object store")
+    with _explained(tracked.target, f"using {reference.qualified_name}"):
+        artifact = tracked.run.use_artifact(reference.qualified_name, type=MODEL_TYPE)
+    if artifact.digest != reference.digest:
+        raise InputError(f"{reference.qualified_name} on the server is not what was published: its digest differs.")
+    with tempfile.TemporaryDirectory(prefix="wandb-model-") as place:
+        root = _download_elsewhere(reference, Path(place), tracked.target, timeout)
+        content = (root / reference.file).read_bytes()
+    if hashlib.sha256(content).hexdigest() != reference.sha256:
+        where = f"{reference.file} in {reference.qualified_name}"
+        raise InputError(f"{where} is not what was published: its SHA-256 differs.")
+    return content
+
+
+def _download_elsewhere(reference: ModelReference, place: Path, target: Target, timeout: float) -> Path:
+    """Download and verify in a child process, within the time; return the folder of the files."""
+    project_root = Path(__file__).parent.parent
+    environ = {
+        **os.environ,
+        # its own cache, so that what is verified comes from the server
+        **_folders(place),
+        "PYTHONPATH": os.pathsep.join([str(project_root), os.environ.get("PYTHONPATH", "")]),
+    }
+    root, verdict, noise = place / "files", place / "verdict.json", place / "noise.txt"
+    command = [sys.executable, "-m", "include.wandb_tracking", str(reference.qualified_name), str(root), str(verdict)]
+    with noise.open("wb") as output:  # not a pipe: wandb-core inherits it and would keep it open
+        try:
+            subprocess.run(  # noqa: S603 (no shell, and the name comes from the server's own answer)
+                command,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise TrackingUnavailable(
+                f"{target.base_url} did not deliver {reference.qualified_name} within {timeout:.0f} s. Try again later,"
+                " or look at the file storage behind that server."
+            ) from None
+    outcome = json.loads(verdict.read_text()) if verdict.exists() else {"error": noise.read_text()[-2000:]}
+    if "mismatch" in outcome:
+        raise InputError(f"{reference.qualified_name} arrived damaged or was tampered with: {outcome['mismatch']}")
+    if "error" in outcome:
+        raise _explanation(RuntimeError(outcome["error"]), target, f"downloading {reference.qualified_name}")
+    return root
+
+
+def _download(qualified_name: str, root: str, verdict: Path) -> None:
+    """Be the child process: leave a verdict in a file."""
+    try:
+        artifact = _wandb().Api().artifact(qualified_name, type=MODEL_TYPE)
+        artifact.download(root)
+        try:
+            artifact.verify(root)  # download() does not look at digests
+        except ValueError as error:
+            verdict.write_text(json.dumps({"mismatch": str(error)}))
+        else:
+            verdict.write_text(json.dumps({}))
+    except Exception as error:  # it goes to the parent process, which knows what it means
+        verdict.write_text(json.dumps({"error": _chain(error)}))
+
+
+# Plots
+
+
+def log_images(tracked: TrackedRun, images: Mapping[str, bytes]) -> None:
+    """Log PNGs in one step, byte for byte as they were drawn."""
+    with tempfile.TemporaryDirectory() as place:
+        logged: dict[str, Any] = {}
+        for name, content in images.items():
+            path = Path(place, f"{len(logged)}.png")
+            path.write_bytes(content)
+            logged[name] = _wandb().Image(str(path))
+        with _explained(tracked.target):
+            tracked.run.log(logged)  # copies the files
+
+
+# Folders and environment
+
+
+def _fresh_folder(folder: Path | None, run_id: str, job_type: str) -> Path:
+    """Make an empty folder for this try; what a former try of the same job left there goes."""
+    if not _RUN_ID.fullmatch(run_id):
+        raise ValueError(f"{run_id!r} is not a run id: use letters, digits, - and _ (or run_id_for)")
+    fallback = Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser() / "wandb"
+    base = folder or Path(os.environ.get("WANDB_DIR") or fallback)
+    place = (base / run_id / job_type).absolute()
+    try:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+    except OSError as error:  # wandb itself would silently take /tmp, which does not persist
+        advice = "Set WANDB_DIR to a folder that persists."
+        raise ConfigurationError(f"{place} cannot be written ({error}). {advice}") from error
+    return place
+
+
+def _folders(place: Path) -> dict[str, str]:
+    """Everything that wandb writes goes beneath one folder, nothing into the home folder."""
+    return {
+        "WANDB_DIR": str(place),
+        "WANDB_DATA_DIR": str(place / "data"),
+        "WANDB_CACHE_DIR": str(place / "cache"),
+        "WANDB_CONFIG_DIR": str(place / "config"),
+    }
+
+
+@contextmanager
+def _environment(place: Path) -> Iterator[None]:
+    """Put the settings for this run into the environment, because wandb's service process reads them too."""
+    before = dict(os.environ)
+    blank = [key for key, value in before.items() if key.startswith("WANDB_") and not value]
+    for key in blank:  # as in a .env file with nothing filled in; wandb would take them for values
+        del os.environ[key]
+    for key, value in _BOUNDS.items():
+        os.environ.setdefault(key, value)
+    os.environ.update(_ALWAYS | _folders(place))
+    try:
+        yield
+    finally:
+        for key in [*_BOUNDS, *_ALWAYS, *_folders(place), *blank]:
+            if key in before:
+                os.environ[key] = before[key]
+            else:
+                os.environ.pop(key, None)
+
+
+# Errors
+
+
+@contextmanager
+def _explained(target: Target, doing: str = "tracking the run") -> Iterator[None]:
+    """Turn wandb's errors into this project's: what to mend, or what may be tried again."""
+    try:
+        yield
+    except (_wandb().errors.Error, TimeoutError) as error:
+        raise _explanation(error, target, doing) from error
+
+
+def _explanation(error: Exception, target: Target, doing: str) -> ConfigurationError | TrackingUnavailable:
+    said = _without_key(_chain(error))
+    if _REFUSED.search(said):
+        return ConfigurationError(
+            f"{target.base_url} refused access ({doing}). Check WANDB_API_KEY (get one from that server's user"
+            f" settings, on hosted W&B https://wandb.ai/authorize), WANDB_ENTITY and WANDB_PROJECT. It said: {said}"
+        )
+    return TrackingUnavailable(
+        f"{target.base_url} could not be reached or did not answer in time ({doing}). Check WANDB_BASE_URL and the"
+        f" network and try again, or set WANDB_MODE=offline. It said: {said}"
+    )
+
+
+def _chain(error: BaseException | None) -> str:
+    """Tell the error and what it came from: wandb hides "401" behind "an error occurred"."""
+    said: list[str] = []
+    while error is not None:
+        text = str(error).strip()
+        if text and text not in said:
+            said.append(text)
+        error = error.__cause__ or error.__context__
+    return "; ".join(said)
+
+
+def _without_key(text: str) -> str:
+    key = os.environ.get("WANDB_API_KEY")
+    return text.replace(key, "***") if key else text
+
+
+if __name__ == "__main__":
+    _download(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

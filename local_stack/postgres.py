@@ -1,0 +1,92 @@
+"""The local stack's PostgreSQL: its data folder and its databases. supervisord runs the server itself."""
+
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from local_stack.config import DATABASES, POSTGRES_BIN, POSTGRES_SYSTEM_USER, Stack
+
+
+def init_data_folder(stack: Stack) -> None:
+    """Make the database cluster where there is none; its superuser has the password of the airflow role."""
+    data = stack.postgres_data
+    if os.geteuid() == 0:
+        _prepare_for_other_user(data)
+    if (data / "PG_VERSION").exists():
+        return
+    # what an interrupted initdb has left behind; a finished one has written PG_VERSION
+    for leftover in data.iterdir() if data.exists() else ():
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    with tempfile.NamedTemporaryFile("w") as password:
+        password.write(f"{stack.secrets.airflow_password}\n")
+        password.flush()
+        as_user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            os.chown(password.name, pwd.getpwnam(POSTGRES_SYSTEM_USER).pw_uid, -1)
+            as_user = {"user": POSTGRES_SYSTEM_USER}
+        subprocess.run(
+            [POSTGRES_BIN / "initdb", "-D", data, "-U", "postgres", "--auth=scram-sha-256", "--encoding=UTF8"]
+            + [f"--pwfile={password.name}", "--locale=C", "--no-sync"],
+            check=True,
+            capture_output=True,
+            cwd="/",
+            **as_user,
+        )
+
+
+def _prepare_for_other_user(data: Path) -> None:
+    """Running as root: give the data to a user of its own, and let that user reach them and the server's program."""
+    try:
+        account = pwd.getpwnam(POSTGRES_SYSTEM_USER)
+    except KeyError:
+        subprocess.run(["useradd", "--system", "--no-create-home", POSTGRES_SYSTEM_USER], check=True)
+        account = pwd.getpwnam(POSTGRES_SYSTEM_USER)
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.chown(data, account.pw_uid, account.pw_gid)
+    for folder in {*data.parents, *POSTGRES_BIN.parents}:
+        mode = folder.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            folder.chmod(mode | stat.S_IXOTH)  # may be passed through, not listed
+
+
+@retry(
+    retry=retry_if_exception_type(psycopg2.OperationalError), stop=stop_after_delay(30), wait=wait_fixed(0.2), reraise=True
+)
+def connect(stack: Stack, database: str = "postgres") -> Connection:
+    """Connect as superuser, waiting up to 30 s for a server that is starting."""
+    connection = psycopg2.connect(
+        host="127.0.0.1",
+        port=stack.ports.postgres,
+        user="postgres",
+        password=stack.secrets.airflow_password,
+        dbname=database,
+        connect_timeout=3,
+    )
+    connection.autocommit = True
+    return connection
+
+
+def ensure_databases(stack: Stack) -> None:
+    """Make the databases and their owners where they are missing; nobody else may connect to them."""
+    connection = connect(stack)
+    with connection.cursor() as cursor:
+        for name in DATABASES:
+            identifier, password = sql.Identifier(name), sql.Literal(getattr(stack.secrets, f"{name}_password"))
+            cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name])
+            if not cursor.fetchone():
+                cursor.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(identifier, password))
+            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
+            if not cursor.fetchone():
+                cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(identifier, identifier))
+            cursor.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(identifier))
+    connection.close()

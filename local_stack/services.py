@@ -1,0 +1,256 @@
+"""Start, stop and look at the processes of the local stack, which supervisord runs."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from rich.console import Console
+from rich.table import Table
+from supervisor.xmlrpc import SupervisorTransport
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+from local_stack import postgres, preflight
+from local_stack.config import AIRFLOW_LOGIN, MARK, Ports, Stack
+
+START_TIMEOUT = 180  # seconds for the whole stack to become healthy
+STOP_TIMEOUT = 45  # seconds for supervisord to end its processes before they are killed
+PROGRAMS = ("postgres", "s3", "mlflow", "scheduler", "triggerer", "webserver")
+console = Console(highlight=False)
+
+
+class NotRunning(Exception):
+    """There is no supervisord to talk to."""
+
+
+def supervisor(stack: Stack) -> Any:
+    """The RPC interface of the stack's supervisord; raises NotRunning."""
+    transport = SupervisorTransport(serverurl=f"unix://{stack.socket}")
+    proxy = xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+    try:
+        proxy.getState()
+    except (OSError, xmlrpc.client.Error) as error:
+        raise NotRunning from error
+    return proxy
+
+
+def is_running(stack: Stack) -> bool:
+    """Whether a supervisord of this stack answers."""
+    try:
+        supervisor(stack)
+    except NotRunning:
+        return False
+    return True
+
+
+# start
+
+
+def start(stack: Stack) -> None:
+    """Start what does not run yet, and wait until all answers."""
+    began = time.monotonic()
+    if not is_running(stack):
+        preflight.check_folder(stack)
+        sweep(stack)  # what a killed supervisord has left would hold ports and files
+        stack.forget_ports()
+        ports = Ports.from_environment()
+        preflight.check_ports(ports)
+        stack.keep_ports(ports)
+        postgres.init_data_folder(stack)
+        _start_supervisord(stack)
+    try:
+        with console.status("starting PostgreSQL and the S3 server"):
+            _start_programs(stack, "postgres", "s3")
+            postgres.ensure_databases(stack)
+        with console.status("starting MLflow and Airflow (the first time their databases are made, about a minute)"):
+            _start_programs(stack, "mlflow")
+            migrate_airflow(stack)
+            _start_programs(stack, "scheduler", "triggerer", "webserver")
+            wait_until_healthy(stack)
+    except StartError as error:
+        sys.exit(f"error: {error}")
+    console.print(f"The stack is up after {time.monotonic() - began:.0f} s.")
+
+
+class StartError(Exception):
+    """A service did not come up; the message names it, its log, and shows the log's end."""
+
+
+def _start_supervisord(stack: Stack) -> None:
+    configuration = Path(__file__).with_name("supervisord.conf")
+    subprocess.run(
+        [Path(sys.executable).with_name("supervisord"), "-c", configuration],
+        env=stack.environment(),
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
+    for attempt in Retrying(stop=stop_after_delay(15), wait=wait_fixed(0.05), reraise=True):
+        with attempt:
+            supervisor(stack)
+
+
+def _start_programs(stack: Stack, *names: str) -> None:
+    proxy = supervisor(stack)
+    for name in names:
+        if proxy.getProcessInfo(name)["statename"] not in ("RUNNING", "STARTING"):
+            proxy.startProcess(name, False)
+
+
+def migrate_airflow(stack: Stack) -> None:
+    """Bring Airflow's database to this version and make the login, where that is not done yet."""
+    done = subprocess.run(
+        [sys.executable, "-m", "local_stack.airflow_database", *AIRFLOW_LOGIN],
+        env=stack.environment(),
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT,
+        cwd=stack.home,
+    )
+    if done.returncode:
+        raise StartError(f"Airflow's database could not be made:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+
+
+def unhealthy(stack: Stack) -> dict[str, str]:
+    """The services that do not answer as they should, each with the reason; empty when all is well."""
+    with ThreadPoolExecutor() as pool:
+        airflow = pool.submit(_get, f"http://127.0.0.1:{stack.ports.airflow}/health")
+        mlflow = pool.submit(_get, f"http://127.0.0.1:{stack.ports.mlflow}/health")
+        s3 = pool.submit(_get, stack.s3_url)
+    problems = {}
+    if isinstance(s3.result(), str):
+        problems["s3"] = str(s3.result())
+    for name, answer in (("mlflow", mlflow.result()), ("webserver", airflow.result())):
+        if isinstance(answer, str):
+            problems[name] = answer
+        elif answer.status_code != 200:
+            problems[name] = f"HTTP {answer.status_code}"
+    if "webserver" not in problems:
+        health = airflow.result().json()  # type: ignore[union-attr]
+        for name in ("scheduler", "triggerer"):
+            if health[name]["status"] != "healthy":
+                problems[name] = "no heartbeat"
+    return problems
+
+
+def _get(url: str) -> httpx.Response | str:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False)
+    except httpx.HTTPError as error:
+        return f"no answer ({type(error).__name__})"
+
+
+def wait_until_healthy(stack: Stack) -> None:
+    """Wait for all services; raises StartError for one that supervisord has given up, or when time is over."""
+
+    def problems() -> dict[str, str]:
+        for info in supervisor(stack).getAllProcessInfo():
+            if info["statename"] == "FATAL":
+                raise StartError(_with_log(stack, info["name"], "does not start"))
+        return unhealthy(stack)
+
+    try:
+        Retrying(retry=retry_if_result(bool), stop=stop_after_delay(START_TIMEOUT), wait=wait_fixed(0.5))(problems)
+    except RetryError as error:
+        name, reason = next(iter(error.last_attempt.result().items()))
+        raise StartError(_with_log(stack, name, f"is not healthy after {START_TIMEOUT} s: {reason}")) from None
+
+
+def _with_log(stack: Stack, name: str, problem: str) -> str:
+    log = stack.logs / f"{name}.log"
+    lines = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else []
+    return "\n".join([f"{name} {problem}; the end of {log}:", *lines])
+
+
+# stop
+
+
+def stop(stack: Stack) -> None:
+    """End every process of the stack, also those that a killed supervisord has left; the state folder stays."""
+    with contextlib.suppress(NotRunning, OSError, xmlrpc.client.Error):
+        proxy = supervisor(stack)
+        pid = proxy.getPID()
+        proxy.shutdown()
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired), console.status("stopping"):
+            psutil.Process(pid).wait(STOP_TIMEOUT)
+    sweep(stack)
+    stack.socket.unlink(missing_ok=True)
+    stack.forget_ports()
+
+
+def marked_processes(stack: Stack) -> list[psutil.Process]:
+    """The processes that carry this stack's mark in their environment, with all that descend from them."""
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == str(stack.home):
+                found |= {each.pid: each for each in (process, *process.children(recursive=True))}
+    mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    return [process for pid, process in found.items() if pid not in mine]
+
+
+def sweep(stack: Stack) -> None:
+    """End all marked processes: politely, then by force."""
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        processes = marked_processes(stack)
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                end(process)
+        psutil.wait_procs(processes, timeout=10)
+
+
+# look
+
+
+def print_status(stack: Stack) -> bool:
+    """Print what runs where and since when; return whether all is well."""
+    try:
+        infos = {info["name"]: info for info in supervisor(stack).getAllProcessInfo()}
+    except NotRunning:
+        leftover = marked_processes(stack)
+        console.print("The stack is not running (make start).")
+        if leftover:
+            console.print(f"{len(leftover)} processes of it are left over: make stop ends them.")
+        return False
+    problems = unhealthy(stack)
+    where = {
+        "postgres": f"127.0.0.1:{stack.ports.postgres}",
+        "s3": stack.s3_url,
+        "mlflow": stack.mlflow_url,
+        "webserver": f"{stack.airflow_url}  (login {' / '.join(AIRFLOW_LOGIN)})",
+    }
+    table = Table("service", "state", "pid", "since", "where")
+    for name in PROGRAMS:
+        info = infos[name]
+        running = info["statename"] == "RUNNING"
+        state = info["statename"].lower() + (f", {problems[name]}" if name in problems and running else "")
+        since = datetime.fromtimestamp(info["start"], UTC).astimezone() if running else None
+        colour = "green" if running and name not in problems else "red"
+        table.add_row(
+            name,
+            f"[{colour}]{state}[/]",
+            str(info["pid"] or ""),
+            f"{since:%Y-%m-%d %H:%M:%S}" if since else info["description"],
+            where.get(name, ""),
+        )
+    console.print(table)
+    console.print(f"state and logs: {stack.home}")
+    return not problems and all(info["statename"] == "RUNNING" for info in infos.values())
+
+
+def follow_logs(stack: Stack, name: str | None) -> int:
+    """Show the end of the services' logs and follow them until interrupted."""
+    names = [name] if name else list(PROGRAMS)
+    files = [str(stack.logs / f"{each}.log") for each in names if (stack.logs / f"{each}.log").exists()]
+    if not files:
+        sys.exit(f"error: no log of {', '.join(names)} below {stack.logs}: is the stack started? (make start)")
+    with contextlib.suppress(KeyboardInterrupt):
+        return subprocess.run(["tail", "-n", "20", "-F", *files], check=False).returncode
+    return 0
