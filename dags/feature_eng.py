@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from airflow.decorators import dag, task, task_group
 from airflow.models.baseoperator import chain
+from airflow.models.param import Param
 from airflow.operators.empty import EmptyOperator
 from airflow.providers.amazon.aws.operators.s3 import S3CreateBucketOperator
 from astro import sql as aql
@@ -19,7 +20,7 @@ from astro.files import File
 from include.dag_defaults import DEFAULT_ARGS
 from include.datasets import POSSUM_FEATURES
 from include.run_key import run_key
-from include.settings import INCLUDE, settings
+from include.settings import settings
 from include.task_errors import fail_at_once
 
 FEATURES_FILE = File(
@@ -34,6 +35,14 @@ FEATURES_FILE = File(
     catchup=False,
     default_args=DEFAULT_ARGS,
     user_defined_macros={"run_key": run_key},
+    params={
+        "source": Param(
+            settings.file_path,
+            type="string",
+            minLength=1,
+            description="The animals' CSV: a path relative to include/, or s3://bucket/key",
+        )
+    },
     tags=["possum", "mlflow", "feature engineering"],
     doc_md=__doc__,
 )
@@ -94,11 +103,12 @@ def feature_eng() -> None:
 
     @aql.dataframe
     @fail_at_once
-    def extract_data() -> pd.DataFrame:
+    def extract_data(source: str) -> pd.DataFrame:
         """The animals of the CSV, checked against the schema."""
         from include.possum.schema import read_animals
+        from include.sources import read_source
 
-        return read_animals(INCLUDE / settings.file_path, f"include/{settings.file_path}")
+        return read_animals(*read_source(source))
 
     @aql.dataframe
     @fail_at_once
@@ -129,7 +139,7 @@ def feature_eng() -> None:
         outlet_events[POSSUM_FEATURES].extra = reference
         return reference
 
-    animals = extract_data()
+    animals = extract_data("{{ params.source }}")
     features = build_features(animals, prepare_mlflow_experiment())
     save_data_to_s3 = aql.export_file(
         task_id="save_data_to_s3", input_data=features, output_file=FEATURES_FILE, if_exists="replace"

@@ -17,7 +17,7 @@ from include.run_key import run_key
 from include.settings import settings
 from include.task_errors import fail_at_once
 
-NEEDED = {"run_id", "model_uri", "name", "version", "metrics", "features_uri", "features_sha256"}
+NEEDED = {"experiment_id", "run_id", "model_uri", "name", "version", "metrics", "features_uri", "features_sha256"}
 
 
 @dag(
@@ -39,7 +39,7 @@ def predict() -> None:
         context["ti"].xcom_push("model", model)
         return model["run_id"]
 
-    @task
+    @task(show_return_value_in_logs=False)
     @fail_at_once
     def fetch_feature_df_no_target(model: dict[str, Any]) -> pd.DataFrame:
         """The features that the model was trained on, without what it is to predict."""
@@ -47,7 +47,7 @@ def predict() -> None:
 
         return read_features(model).drop(columns=[settings.target_column])
 
-    @task
+    @task(show_return_value_in_logs=False)
     @fail_at_once
     def fetch_target(model: dict[str, Any]) -> pd.DataFrame:
         """The true tail lengths by case."""
@@ -65,7 +65,7 @@ def predict() -> None:
         connect_mlflow()
         return add_requirements(model["model_uri"], "boto3", "pandas")
 
-    @task
+    @task(show_return_value_in_logs=False)
     @fail_at_once
     def run_prediction(model_uri: str, data: pd.DataFrame, **context: Any) -> list[float]:
         """Tail lengths in cm, in the rows' order, from the provider's operator."""
@@ -80,7 +80,7 @@ def predict() -> None:
         )
         return operator.predict()
 
-    @task
+    @task(show_return_value_in_logs=False)
     def join_predictions(features: pd.DataFrame, predictions: list[float], target: pd.DataFrame) -> pd.DataFrame:
         """Prediction and truth by case."""
         from include.possum import results

@@ -41,7 +41,7 @@ MODEL = {"mlflow_conn_id": settings.mlflow_conn_id, "name": settings.registered_
     doc_md=__doc__,
 )
 def train() -> None:
-    @task(inlets=[POSSUM_FEATURES])
+    @task(inlets=[POSSUM_FEATURES], show_return_value_in_logs=False)
     @fail_at_once
     def fetch_feature_df(**context: Any) -> pd.DataFrame:
         """The features that the dataset's event refers to."""
@@ -116,10 +116,18 @@ def train() -> None:
         )
 
     @task(outlets=[MODEL_TRAINED])
-    def end(trained: dict[str, Any], features: dict[str, str], *, ti: Any = None, outlet_events: Any = None) -> None:
+    def end(
+        trained: dict[str, Any],
+        features: dict[str, str],
+        experiment_id: str,
+        *,
+        ti: Any = None,
+        outlet_events: Any = None,
+    ) -> None:
         """Tell the dataset's consumers which model to use, and on which features it was trained."""
         created = ti.xcom_pull(task_ids="register_model.create_model_version")["model_version"]
         outlet_events[MODEL_TRAINED].extra = features | {
+            "experiment_id": experiment_id,
             "run_id": trained["run_id"],
             "model_uri": trained["source"],
             "name": created["name"],
@@ -128,8 +136,9 @@ def train() -> None:
         }
 
     feature_df = fetch_feature_df()
-    trained = train_model(feature_df, feature_df["reference"], fetch_experiment_id(), hyper_parameters={})
-    chain(trained, register_model(trained), end(trained, feature_df["reference"]))
+    experiment_id = fetch_experiment_id()
+    trained = train_model(feature_df, feature_df["reference"], experiment_id, hyper_parameters={})
+    chain(trained, register_model(trained), end(trained, feature_df["reference"], experiment_id))
 
 
 train()

@@ -32,8 +32,9 @@ def call_mlflow(method: str, endpoint: str, **parameters: Any) -> dict[str, Any]
     response = hook.run(endpoint=f"api/2.0/mlflow/{endpoint}", request_params=parameters)
     if response.status_code in (401, 403):
         raise ConfigurationError(
-            f"MLflow at {hook.base_url} refuses (HTTP {response.status_code}: {response.text[:200]}): check login and password of "
-            f"connection {settings.mlflow_conn_id}; with 'Invalid Host header' add the host to the server's --allowed-hosts"
+            f"MLflow at {hook.base_url} refuses (HTTP {response.status_code}: {response.text[:200]}): check login "
+            f"and password of connection {settings.mlflow_conn_id}; with 'Invalid Host header' add the host to the "
+            "server's --allowed-hosts"
         )
     if response.status_code != 200:
         raise MLflowApiError(endpoint, response)

@@ -25,7 +25,9 @@ def create_or_restore_experiment(existing: list[dict[str, Any]], name: str, arti
             call_mlflow("POST", "experiments/restore", experiment_id=each["experiment_id"])
             return each["experiment_id"]
     try:
-        return call_mlflow("POST", "experiments/create", name=name, artifact_location=artifact_location)["experiment_id"]
+        return call_mlflow("POST", "experiments/create", name=name, artifact_location=artifact_location)[
+            "experiment_id"
+        ]
     except MLflowApiError as error:
         if error.code != ALREADY_EXISTS:  # another run was faster
             raise

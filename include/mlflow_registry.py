@@ -24,11 +24,15 @@ def find_model_version(name: str, run_id: str) -> dict[str, Any] | None:
 class EnsureRegisteredModelOperator(CreateRegisteredModelOperator):
     """CreateRegisteredModelOperator that is content where another run has just made the model."""
 
-    def execute(self, context: Context) -> Any:
+    def execute(self, context: Context) -> Any:  # noqa: ARG002
         """Make the registered model unless it exists, and return it."""
         try:
             return call_mlflow(
-                "POST", "registered-models/create", name=self.name, tags=self.tags or [], description=self.description or ""
+                "POST",
+                "registered-models/create",
+                name=self.name,
+                tags=self.tags or [],
+                description=self.description or "",
             )
         except MLflowApiError as error:
             if error.code != ALREADY_EXISTS:

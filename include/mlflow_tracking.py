@@ -48,7 +48,11 @@ def mlflow_environment() -> dict[str, str]:
         "GIT_PYTHON_REFRESH": "quiet",
     }
     if "cloud.databricks.com" in uri:
-        variables |= {"MLFLOW_TRACKING_URI": "databricks", "DATABRICKS_HOST": uri, "DATABRICKS_TOKEN": connection.password or ""}
+        variables |= {
+            "MLFLOW_TRACKING_URI": "databricks",
+            "DATABRICKS_HOST": uri,
+            "DATABRICKS_TOKEN": connection.password or "",
+        }
     elif connection.login == "token":
         variables["MLFLOW_TRACKING_TOKEN"] = connection.password or ""
     elif connection.login:
@@ -83,7 +87,9 @@ def run_url(experiment_id: str, run_id: str) -> str:
 
 
 @contextmanager
-def task_run(context: Any, experiment_id: str, run_name: str, *, inputs: str, tags: dict[str, str]) -> Iterator["ActiveRun"]:
+def task_run(
+    context: Any, experiment_id: str, run_name: str, *, inputs: str, tags: dict[str, str]
+) -> Iterator["ActiveRun"]:
     """A new active MLflow run for this task; runs that earlier attempts of it left unfinished are deleted.
 
     ``inputs`` is a digest of all that the task was given: with it ``find_finished_run`` can tell whether the work is done.
@@ -110,7 +116,13 @@ def task_name(context: Any) -> str:
 def find_finished_run(context: Any, experiment_id: str, inputs: str) -> Any | None:
     """The run in which an earlier attempt of this task did the same work with the same inputs to the end."""
     return next(
-        iter(_search(experiment_id, task_name(context), f"attributes.status = 'FINISHED' and tags.`{INPUTS_TAG}` = '{inputs}'")),
+        iter(
+            _search(
+                experiment_id,
+                task_name(context),
+                f"attributes.status = 'FINISHED' and tags.`{INPUTS_TAG}` = '{inputs}'",
+            )
+        ),
         None,
     )
 

@@ -30,7 +30,9 @@ def fail_at_once(function: Callable[P, R]) -> Callable[P, R]:
                 f"{error}: define the connection in the UI (Admin > Connections) or as AIRFLOW_CONN_<ID>"
             ) from error
         except PermissionError as error:
-            raise AirflowFailException(f"the object store refuses: {error}. Check login and rights of its connection") from error
+            raise AirflowFailException(
+                f"the object store refuses: {error}. Check login and rights of its connection"
+            ) from error
 
     # the Astro SDK looks at the parameters' annotations without following functools.wraps
     wrapper.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]

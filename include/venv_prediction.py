@@ -101,7 +101,7 @@ def _build(folder: Path, requirements: str) -> None:
         wanted, constraints = Path(build, "requirements.txt"), Path(build, "constraints.txt")
         wanted.write_text(requirements)
         constraints.write_text("\n".join(sorted(f"{each.name}=={each.version}" for each in distributions())))
-        install = ["pip", "install", "--quiet", "--requirements", wanted, "--constraints", constraints]
+        install: list[str | Path] = ["pip", "install", "--quiet", "--requirements", wanted, "--constraints", constraints]
         _uv("venv", "--quiet", "--relocatable", "--python", sys.executable, f"{build}/venv")
         target = ["--python", f"{build}/venv/bin/python"]
         try:
@@ -120,6 +120,4 @@ def _build(folder: Path, requirements: str) -> None:
 def _uv(*arguments: str | Path) -> None:
     uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])) or "uv"
     environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    subprocess.run(
-        [uv, *arguments], check=True, capture_output=True, text=True, timeout=BUILD_TIMEOUT, env=environment
-    )
+    subprocess.run([uv, *arguments], check=True, capture_output=True, text=True, timeout=BUILD_TIMEOUT, env=environment)

@@ -32,7 +32,7 @@ def main() -> int:
         case "logs":
             return services.follow_logs(stack, options.service)
         case "demo":
-            from local_stack import demo  # noqa: PLC0415 - the other commands need not wait for its imports
+            from local_stack import demo
 
             services.start(stack)
             return demo.run(stack)

@@ -75,8 +75,8 @@ class Secrets:
 class Stack:
     """One local stack: all that it keeps lies below ``home``."""
 
-    def __init__(self) -> None:
-        self.home = Path(os.environ.get("LOCAL_STACK_DIR") or PROJECT / ".local").resolve()
+    def __init__(self, home: Path | None = None) -> None:
+        self.home = (home or Path(os.environ.get("LOCAL_STACK_DIR") or PROJECT / ".local")).resolve()
         self.logs = self.home / "logs"
         self.postgres_data = self.home / "postgres"
         self.s3_data = self.home / "s3"
@@ -175,7 +175,7 @@ class Stack:
 
     def _fixed_environment(self) -> dict[str, str]:
         ports = self.ports
-        airflow = {
+        airflow: dict[str, dict[str, object]] = {
             "core": {
                 "dags_folder": PROJECT / "dags",
                 "plugins_folder": PROJECT / "plugins",

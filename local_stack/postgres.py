@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
+import psycopg2.extensions
 from psycopg2 import sql
-from psycopg2.extensions import connection as Connection
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from local_stack.config import DATABASES, POSTGRES_BIN, POSTGRES_SYSTEM_USER, Stack
@@ -35,8 +35,10 @@ def init_data_folder(stack: Stack) -> None:
             os.chown(password.name, pwd.getpwnam(POSTGRES_SYSTEM_USER).pw_uid, -1)
             as_user = {"user": POSTGRES_SYSTEM_USER}
         subprocess.run(
-            [POSTGRES_BIN / "initdb", "-D", data, "-U", "postgres", "--auth=scram-sha-256", "--encoding=UTF8"]
-            + [f"--pwfile={password.name}", "--locale=C", "--no-sync"],
+            [
+                *(POSTGRES_BIN / "initdb", "-D", data, "-U", "postgres", f"--pwfile={password.name}"),
+                *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"),
+            ],
             check=True,
             capture_output=True,
             cwd="/",
@@ -60,9 +62,12 @@ def _prepare_for_other_user(data: Path) -> None:
 
 
 @retry(
-    retry=retry_if_exception_type(psycopg2.OperationalError), stop=stop_after_delay(30), wait=wait_fixed(0.2), reraise=True
+    retry=retry_if_exception_type(psycopg2.OperationalError),
+    stop=stop_after_delay(30),
+    wait=wait_fixed(0.2),
+    reraise=True,
 )
-def connect(stack: Stack, database: str = "postgres") -> Connection:
+def connect(stack: Stack, database: str = "postgres") -> psycopg2.extensions.connection:
     """Connect as superuser, waiting up to 30 s for a server that is starting."""
     connection = psycopg2.connect(
         host="127.0.0.1",

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import psutil
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from supervisor.xmlrpc import SupervisorTransport
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -24,7 +24,7 @@ from local_stack.config import AIRFLOW_LOGIN, MARK, Ports, Stack
 START_TIMEOUT = 180  # seconds for the whole stack to become healthy
 STOP_TIMEOUT = 45  # seconds for supervisord to end its processes before they are killed
 PROGRAMS = ("postgres", "s3", "mlflow", "scheduler", "triggerer", "webserver")
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 class NotRunning(Exception):
@@ -112,6 +112,7 @@ def migrate_airflow(stack: Stack) -> None:
         capture_output=True,
         text=True,
         timeout=START_TIMEOUT,
+        check=False,
         cwd=stack.home,
     )
     if done.returncode:
@@ -224,9 +225,9 @@ def print_status(stack: Stack) -> bool:
         "postgres": f"127.0.0.1:{stack.ports.postgres}",
         "s3": stack.s3_url,
         "mlflow": stack.mlflow_url,
-        "webserver": f"{stack.airflow_url}  (login {' / '.join(AIRFLOW_LOGIN)})",
+        "webserver": f"{stack.airflow_url} (login {' / '.join(AIRFLOW_LOGIN)})",
     }
-    table = Table("service", "state", "pid", "since", "where")
+    table = Table("service", "state", "pid", "since", Column("where", no_wrap=True))
     for name in PROGRAMS:
         info = infos[name]
         running = info["statename"] == "RUNNING"

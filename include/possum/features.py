@@ -10,7 +10,7 @@ from include.settings import settings
 
 # For include.holdout.in_holdout. The salt is an arbitrary name, not one chosen for its figures.
 HOLDOUT_SALT = "possum-v1"
-HOLDOUT_SHARE = 0.2
+HOLDOUT_SHARE = 0.25
 
 ENCODER = "categories"
 SCALER = "measurements"

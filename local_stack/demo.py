@@ -1,0 +1,265 @@
+"""`make demo`: run the pipelines as a user would in the UI, follow them live, and show where the results are."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_fixed
+
+from include.settings import settings
+from local_stack.config import AIRFLOW_LOGIN, Stack
+
+RUN_TIMEOUT = 900  # seconds for one pipeline, from trigger to end
+POLL = 1.0  # seconds between looks at the runs
+ENDED = ("success", "failed")
+COLOURS = {"success": "green", "failed": "red", "upstream_failed": "red", "running": "cyan", "up_for_retry": "yellow"}
+console = Console(highlight=False, soft_wrap=True)
+
+
+class Airflow:
+    """The few calls of Airflow's REST API that the demo needs; passing trouble is waited out."""
+
+    def __init__(self, stack: Stack) -> None:
+        url = f"http://127.0.0.1:{stack.ports.airflow}/api/v1"
+        self._client = httpx.Client(base_url=url, auth=AIRFLOW_LOGIN, timeout=30, trust_env=False)
+
+    def get(self, path: str, **parameters: Any) -> dict[str, Any]:
+        """GET, as JSON; tried again for a short while when the server does not answer."""
+        for attempt in Retrying(
+            retry=retry_if_exception_type(httpx.TransportError),
+            stop=stop_after_attempt(5),
+            wait=wait_fixed(1),
+            reraise=True,
+        ):
+            with attempt:
+                response = self._client.get(path, params=parameters).raise_for_status()
+        return response.json()
+
+    def unpause(self, dag_id: str) -> None:
+        """Unpause the DAG, waiting for the scheduler to have read its file."""
+        for attempt in Retrying(stop=stop_after_delay(90), wait=wait_fixed(0.5), reraise=True):
+            with attempt:
+                self._client.patch(f"/dags/{dag_id}", json={"is_paused": False}).raise_for_status()
+
+    def trigger(self, dag_id: str) -> str:
+        """Start a run and return its id."""
+        return self._client.post(f"/dags/{dag_id}/dagRuns", json={}).raise_for_status().json()["dag_run_id"]
+
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """The DAG run."""
+        return self.get(f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
+
+    def triggered_by(self, dag_id: str, source_run: str, since: datetime) -> str | None:
+        """The run of the DAG that was started by a dataset event of ``source_run``."""
+        runs = self.get(f"/dags/{dag_id}/dagRuns", order_by="-start_date", start_date_gte=since.isoformat())
+        for run in runs["dag_runs"]:
+            path = f"/dags/{dag_id}/dagRuns/{quote(run['dag_run_id'], safe='')}/upstreamDatasetEvents"
+            if any(event["source_run_id"] == source_run for event in self.get(path)["dataset_events"]):
+                return run["dag_run_id"]
+        return None
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """The task instances of the run, in the order of their start."""
+        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances"
+        instances = self.get(path, limit=1000)["task_instances"]
+        return sorted(instances, key=lambda task: task["start_date"] or "~")
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        """A task's XCom."""
+        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/xcomEntries/{key}"
+        return self.get(path, stringify="false")["value"]
+
+    def log(self, task: dict[str, Any]) -> str:
+        """The log of the task's last attempt."""
+        path = f"/dags/{task['dag_id']}/dagRuns/{quote(task['dag_run_id'], safe='')}/taskInstances/{task['task_id']}"
+        parameters: dict[str, Any] = {"full_content": "true"}
+        if task["map_index"] >= 0:
+            parameters["map_index"] = task["map_index"]
+        answer = self._client.get(
+            f"{path}/logs/{task['try_number']}", params=parameters, headers={"Accept": "text/plain"}
+        )
+        return answer.text
+
+
+@dataclass
+class FollowedRun:
+    """One DAG and its run, as far as it is known."""
+
+    dag_id: str
+    find: Callable[[], str | None]
+    run_id: str | None = None
+    run: dict[str, Any] = field(default_factory=dict)
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """Airflow's state of the run, or ``waiting`` before there is one."""
+        return self.run.get("state", "waiting")
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken so far."""
+        if not self.run.get("start_date"):
+            return 0.0
+        began = datetime.fromisoformat(self.run["start_date"])
+        ended = datetime.fromisoformat(self.run["end_date"]) if self.run.get("end_date") else datetime.now(UTC)
+        return (ended - began).total_seconds()
+
+    def look(self, airflow: Airflow) -> None:
+        """Fetch the run's present state."""
+        self.run_id = self.run_id or self.find()
+        if self.run_id and self.state not in ENDED:
+            self.run = airflow.run(self.dag_id, self.run_id)
+            self.tasks = airflow.tasks(self.dag_id, self.run_id)
+
+
+def run(stack: Stack) -> int:
+    """Run the pipelines, show them, and return the exit code: 0 only where every run has succeeded."""
+    airflow = Airflow(stack)
+    runs = list(start_runs(airflow))
+    succeeded = follow(airflow, runs)
+    if succeeded:
+        console.print(results_table(runs))
+        for line in result_lines(stack, airflow, {each.dag_id: each for each in runs}):
+            console.print(line)
+    else:
+        for words in failure_lines(airflow, runs):
+            console.print(words)
+    user, password = AIRFLOW_LOGIN
+    console.print(f"\nAirflow: {stack.airflow_url} (login {user}, password {password})   MLflow: {stack.mlflow_url}")
+    console.print("The stack stays up: make status, make stop.")
+    return 0 if succeeded else 1
+
+
+def start_runs(airflow: Airflow) -> Iterator[FollowedRun]:
+    """Unpause all DAGs, trigger those that start by hand; the others are started by what these write."""
+    since = datetime.now(UTC)
+    for dag_id in ("feature_eng", "train", "predict"):
+        airflow.unpause(dag_id)
+    possum = airflow.trigger("feature_eng")
+    feature_eng = FollowedRun("feature_eng", lambda: possum)
+    train = FollowedRun("train", lambda: airflow.triggered_by("train", possum, since))
+    predict = FollowedRun("predict", lambda: train.run_id and airflow.triggered_by("predict", train.run_id, since))
+    yield from (feature_eng, train, predict)
+
+
+def follow(airflow: Airflow, runs: list[FollowedRun]) -> bool:
+    """Show the runs until all have ended, one has failed, or the time is over; tell whether all have succeeded."""
+    deadline = time.monotonic() + RUN_TIMEOUT
+    told: set[tuple[str, str, int, str]] = set()
+    with Live(console=console, refresh_per_second=4, transient=True) as live:
+        while time.monotonic() < deadline:
+            for each in runs:
+                each.look(airflow)
+            live.update(progress(runs))
+            if not console.is_terminal:
+                tell_changes(runs, told)
+            states = {each.state for each in runs}
+            if states <= {"success"} or "failed" in states:
+                break
+            time.sleep(POLL)
+    return all(each.state == "success" for each in runs)
+
+
+def progress(runs: list[FollowedRun]) -> Group:
+    """One line for each DAG, with what runs right now."""
+    lines = []
+    for each in runs:
+        ended = sum(task["state"] in ("success", "skipped") for task in each.tasks)
+        line = Text.assemble(
+            (f"{each.dag_id:<20}", "bold"),
+            (f"{each.state:<9}", COLOURS.get(each.state, "")),
+            f"{each.seconds:6.1f} s  ",
+            f"{ended:>2} of {len(each.tasks)} tasks  " if each.tasks else "",
+        )
+        for task in each.tasks:
+            if task["state"] in ("running", "up_for_retry", "failed"):
+                line.append(f"{label(task)} {task_seconds(task):.0f} s  ", COLOURS[task["state"]])
+        lines.append(line)
+    return Group(*lines)
+
+
+def tell_changes(runs: list[FollowedRun], told: set[tuple[str, str, int, str]]) -> None:
+    """Where there is no terminal to redraw: a line for each task that has ended."""
+    for each in runs:
+        for task in each.tasks:
+            key = (each.dag_id, task["task_id"], task["map_index"], str(task["state"]))
+            if task["state"] in ("success", "failed", "up_for_retry", "upstream_failed") and key not in told:
+                told.add(key)
+                console.print(f"{each.dag_id:<20}{task['state']:<9}{task_seconds(task):6.1f} s  {label(task)}")
+
+
+def label(task: dict[str, Any]) -> str:
+    """The task's id with the label of its mapped instance."""
+    if task["map_index"] < 0:
+        return task["task_id"]
+    return f"{task['task_id']} ({task.get('rendered_map_index') or task['map_index']})"
+
+
+def task_seconds(task: dict[str, Any]) -> float:
+    """How long the task has run so far."""
+    if task["duration"] is not None:
+        return task["duration"]
+    if not task["start_date"]:
+        return 0.0
+    return (datetime.now(UTC) - datetime.fromisoformat(task["start_date"])).total_seconds()
+
+
+def results_table(runs: list[FollowedRun]) -> Table:
+    """DAG, state, duration."""
+    table = Table("DAG", "state", "duration")
+    for each in runs:
+        table.add_row(each.dag_id, f"[{COLOURS[each.state]}]{each.state}[/]", f"{each.seconds:.1f} s")
+    return table
+
+
+def result_lines(stack: Stack, airflow: Airflow, runs: dict[str, FollowedRun]) -> Iterator[str]:
+    """What came out and where it is."""
+    yield from possum_lines(stack, airflow, runs["predict"])
+    yield ""
+    for dag_id, each in runs.items():
+        yield f"{dag_id + ' run':<22}{stack.airflow_url}/dags/{dag_id}/grid?dag_run_id={quote(str(each.run_id), safe='')}"
+
+
+def possum_lines(stack: Stack, airflow: Airflow, predict: FollowedRun) -> Iterator[str]:
+    """The possum model's figures, and where model, plot and predictions are."""
+    run_id = str(predict.run_id)
+    model = airflow.xcom("predict", run_id, "fetch_model_run_id", "model")
+    plot = airflow.xcom("predict", run_id, "plot_predictions")
+    predictions = airflow.xcom("predict", run_id, "save_predictions")
+    metrics = model["metrics"]
+    yield ""
+    yield f"[bold]Possum tails[/] {model['name']} version {model['version']}"
+    yield (
+        f"  cross-validated   R² {metrics['cv_r2_mean']:.2f} ± {metrics['cv_r2_std']:.2f}, RMSE "
+        f"{metrics['cv_rmse_cm_mean']:.2f} cm, on the {metrics['rows_training']:.0f} training animals (5-fold, 20 times)"
+    )
+    yield (
+        f"  holdout           R² {metrics['holdout_r2']:.2f}, RMSE {metrics['holdout_rmse_cm']:.2f} cm, on "
+        f"{metrics['rows_holdout']:.0f} animals the model has not seen; predicting the mean gives "
+        f"{metrics['holdout_baseline_rmse_cm']:.2f} cm"
+    )
+    yield f"  MLflow run        {stack.mlflow_url}/#/experiments/{model['experiment_id']}/runs/{model['run_id']}"
+    yield f"  MLflow model      {stack.mlflow_url}/#/models/{model['name']}/versions/{model['version']}"
+    yield f"  plot              include/plots/{settings.plot_file_name}, {plot['uri']}"
+    yield f"  predictions       {predictions['uri']}"
+
+
+def failure_lines(airflow: Airflow, runs: list[FollowedRun]) -> Iterator[str | Text]:
+    """Which run did not succeed, and the end of the log of each failed task."""
+    for each in runs:
+        if each.state == "success":
+            continue
+        yield f"[red]{each.dag_id}: {each.state} after {each.seconds:.0f} s[/]"
+        for task in each.tasks:
+            if task["state"] == "failed":
+                yield f"[red]failed task {label(task)}[/], the end of its log:"
+                yield Text("\n".join(airflow.log(task).splitlines()[-25:]))

