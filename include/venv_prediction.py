@@ -101,7 +101,15 @@ def _build(folder: Path, requirements: str) -> None:
         wanted, constraints = Path(build, "requirements.txt"), Path(build, "constraints.txt")
         wanted.write_text(requirements)
         constraints.write_text("\n".join(sorted(f"{each.name}=={each.version}" for each in distributions())))
-        install: list[str | Path] = ["pip", "install", "--quiet", "--requirements", wanted, "--constraints", constraints]
+        install: list[str | Path] = [
+            "pip",
+            "install",
+            "--quiet",
+            "--requirements",
+            wanted,
+            "--constraints",
+            constraints,
+        ]
         _uv("venv", "--quiet", "--relocatable", "--python", sys.executable, f"{build}/venv")
         target = ["--python", f"{build}/venv/bin/python"]
         try:

@@ -13,15 +13,20 @@ What the bounds amount to is measured in tests/integration/wandb.
 """
 
 import hashlib
+import http.client
 import json
 import logging
 import os
 import re
 import shlex
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,8 +45,11 @@ DOWNLOAD_SECONDS = 120
 _BOUNDS = {
     "WANDB_INIT_TIMEOUT": "20",
     "WANDB_HTTP_TIMEOUT": "10",
-    "WANDB_FINISH_TIMEOUT": "60",  # without it finish() waits for ever, and a killed task leaves wandb-core behind
-    "WANDB__GRAPHQL_RETRY_MAX": "3",
+    "WANDB_FINISH_TIMEOUT": "30",  # without it finish() waits for ever, and a killed task leaves wandb-core behind
+    # by default 20 tries up to a minute apart, which WANDB_INIT_TIMEOUT does not cut short; Airflow tries again anyway
+    "WANDB__GRAPHQL_RETRY_MAX": "4",
+    "WANDB__GRAPHQL_RETRY_WAIT_MIN_SECONDS": "1",
+    "WANDB__GRAPHQL_RETRY_WAIT_MAX_SECONDS": "5",
 }
 _ALWAYS = {
     "WANDB_FINISH_TIMEOUT_RAISES": "true",  # else data that was not uploaded is a warning
@@ -50,8 +58,9 @@ _ALWAYS = {
     "WANDB_SILENT": "true",  # this module says what matters; a task's log has no use for banners
     "WANDB_CONSOLE": "off",  # nor does the run for a copy of the task's log, which may hold data
 }
+KNOCK_TIMES, KNOCK_SECONDS = 3, 5
 _REFUSED = re.compile(
-    r"\b40[13]\b|not logged in|unauthori[sz]ed|permission|forbidden|verification failed|api.?key must|invalid api.?key",
+    r"\b40[134]\b|not found|not logged in|unauthori[sz]ed|permission|forbidden|key verification failed|API key must",
     re.IGNORECASE,
 )
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -59,7 +68,7 @@ _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 log = logging.getLogger(__name__)
 
 
-class TrackingUnavailable(ConnectionError):  # noqa: N818 (it says what happened; the base class says that it is an error)
+class TrackingUnavailable(ConnectionError):
     """W&B did not answer, or not in time: a retry may help."""
 
 
@@ -123,7 +132,7 @@ class TrackedRun:
 
 
 def _wandb() -> Any:
-    import wandb  # noqa: PLC0415 (it costs about a second, which no DAG file may spend while it is parsed)
+    import wandb
 
     return wandb
 
@@ -135,22 +144,22 @@ def tracking_target(environ: Mapping[str, str] | None = None) -> Target:
     """Online with a key, offline without one; WANDB_MODE decides otherwise."""
     environ = os.environ if environ is None else environ
     has_key, mode = bool(environ.get("WANDB_API_KEY")), environ.get("WANDB_MODE") or None
-    if mode not in {None, "online", "offline"}:
+    if mode is None:
+        online, reason = has_key, "WANDB_API_KEY is set" if has_key else "WANDB_API_KEY is not set"
+    elif mode in {"online", "offline"}:
+        online, reason = mode == "online", f"WANDB_MODE={mode}"
+    else:
         raise ConfigurationError(
             f"WANDB_MODE={mode} is not supported: set it to online or offline, or leave it out (online with"
             " WANDB_API_KEY, offline without)."
         )
-    if mode == "online" and not has_key:
+    if online and not has_key:
         raise ConfigurationError(
             "WANDB_MODE=online needs WANDB_API_KEY, which is not set. Set it (hosted W&B: https://wandb.ai/authorize),"
             " or leave WANDB_MODE out to work offline."
         )
-    if mode is not None:
-        reason = f"WANDB_MODE={mode}"
-    else:
-        reason = "WANDB_API_KEY is set" if has_key else "WANDB_API_KEY is not set"
     return Target(
-        online=has_key if mode is None else mode == "online",
+        online=online,
         reason=reason,
         base_url=environ.get("WANDB_BASE_URL") or HOSTED_URL,
         project=settings.wandb_project,
@@ -188,8 +197,10 @@ def tracked_run(  # noqa: PLR0913 (all but the first by name, as wandb.init take
     is removed once the server has it all.
     """
     target = tracking_target()
-    place = _fresh_folder(folder, run_id, job_type)
     log.info("Weights & Biases: %s", target)
+    if target.online:
+        _check_reachable(target)
+    place = _fresh_folder(folder, run_id, job_type)
     with _environment(place):
         try:
             about = {"group": group, "name": name, "tags": list(tags) or None, "config": dict(config or {}) or None}
@@ -197,22 +208,42 @@ def tracked_run(  # noqa: PLR0913 (all but the first by name, as wandb.init take
             about["job_type"] = None if resume and target.online else job_type
             tracked = _start(target, run_id, place, resume, about)
             try:
-                with _explained(target):
+                # Only wandb's own errors: a time-out in the block is most likely somebody else's.
+                with _explained(target, "tracking the run"):
                     yield tracked
             except BaseException:
                 _finish_failed(tracked)
                 raise
             _finish(tracked)
         finally:
-            _end_service()
+            _end_service(place)
     if target.online:
         shutil.rmtree(place, ignore_errors=True)  # the server has it
+
+
+def _check_reachable(target: Target) -> None:
+    """Fail early where nobody answers: wandb.init alone takes a minute or more to find that out."""
+    for left in reversed(range(KNOCK_TIMES)):
+        try:
+            urllib.request.urlopen(target.base_url, timeout=KNOCK_SECONDS).close()  # noqa: S310 (the user's own URL)
+        except (urllib.error.HTTPError, http.client.HTTPException):
+            return  # any answer will do
+        except ValueError as error:
+            raise ConfigurationError(f"WANDB_BASE_URL={target.base_url} is not a URL: {error}") from error
+        except OSError as error:
+            if isinstance(getattr(error, "reason", None), ssl.SSLError):
+                return  # it answers; which certificates wandb trusts is for its own settings to say
+            if not left:
+                raise _explanation(error, target, "starting the run") from error
+            time.sleep(1)
+        else:
+            return
 
 
 def _start(target: Target, run_id: str, place: Path, resume: bool, about: dict[str, Any]) -> TrackedRun:
     # Offline, "resume" means nothing to wandb, which would say so in a warning.
     how = ("must" if resume else "allow") if target.online else None
-    with _explained(target):
+    with _explained(target, "starting the run", TimeoutError, OSError):
         run = _wandb().init(
             mode="online" if target.online else "offline",
             project=target.project,
@@ -234,7 +265,7 @@ def _start(target: Target, run_id: str, place: Path, resume: bool, about: dict[s
 def _finish(tracked: TrackedRun) -> None:
     """Wait until all is uploaded, within WANDB_FINISH_TIMEOUT."""
     try:
-        with _explained(tracked.target):
+        with _explained(tracked.target, "finishing the run", TimeoutError, OSError):
             tracked.run.finish()
     except TrackingUnavailable:
         log.error("The run is not uploaded completely. It is recorded in %s", tracked.folder)
@@ -255,15 +286,16 @@ def _finish_failed(tracked: TrackedRun) -> None:
         log.warning("W&B could not be told that the run failed: %s", _without_key(str(error)))
 
 
-def _end_service() -> None:
-    """Stop wandb's service process, which would otherwise hold the task's log open."""
+def _end_service(place: Path) -> None:
+    """Stop wandb's service process, which would otherwise hold the task's log open, and drop its cache."""
     _wandb().teardown()
+    shutil.rmtree(place / "cache", ignore_errors=True)
 
 
 # Models
 
 
-def publish_model(  # noqa: PLR0913 (half of them by name, and rarely given)
+def publish_model(
     tracked: TrackedRun,
     files: Mapping[str, bytes],
     name: str,
@@ -279,15 +311,13 @@ def publish_model(  # noqa: PLR0913 (half of them by name, and rarely given)
     for file_name, file_content in files.items():
         with artifact.new_file(file_name, mode="wb") as file:
             file.write(file_content)
-    with _explained(tracked.target):
+    doing = f"publishing {name}"
+    with _explained(tracked.target, doing, TimeoutError, OSError):
         tracked.run.log_artifact(artifact, aliases=["latest", *aliases])
     if not tracked.online:
         return ModelReference(name, model_file, artifact.digest, sha256)
-    with _explained(tracked.target, f"publishing {name}"):
-        try:
-            artifact.wait(timeout=timeout)
-        except ValueError as error:  # what wandb-core's own errors arrive as
-            raise _explanation(error, tracked.target, f"publishing {name}") from error
+    with _explained(tracked.target, doing, TimeoutError, OSError, ValueError):  # a ValueError: what wandb-core reported
+        artifact.wait(timeout=timeout)
     log.info("Published %s", artifact.qualified_name)
     return ModelReference(name, model_file, artifact.digest, sha256, artifact.version, artifact.qualified_name)
 
@@ -300,8 +330,8 @@ def fetch_model(tracked: TrackedRun, reference: ModelReference, *, timeout: floa
     """
     if not tracked.online or reference.qualified_name is None:
         raise ConfigurationError(f"{reference.name} was published offline: take it from the object store")
-    with _explained(tracked.target, f"using {reference.qualified_name}"):
-        artifact = tracked.run.use_artifact(reference.qualified_name, type=MODEL_TYPE)
+    with _explained(tracked.target, f"using {reference.qualified_name}", TimeoutError, OSError):
+        artifact = tracked.run.use_artifact(reference.qualified_name, type=MODEL_TYPE)  # also records the lineage
     if artifact.digest != reference.digest:
         raise InputError(f"{reference.qualified_name} on the server is not what was published: its digest differs.")
     with tempfile.TemporaryDirectory(prefix="wandb-model-") as place:
@@ -320,13 +350,13 @@ def _download_elsewhere(reference: ModelReference, place: Path, target: Target, 
         **os.environ,
         # its own cache, so that what is verified comes from the server
         **_folders(place),
-        "PYTHONPATH": os.pathsep.join([str(project_root), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(project_root), os.environ.get("PYTHONPATH")])),
     }
     root, verdict, noise = place / "files", place / "verdict.json", place / "noise.txt"
     command = [sys.executable, "-m", "include.wandb_tracking", str(reference.qualified_name), str(root), str(verdict)]
     with noise.open("wb") as output:  # not a pipe: wandb-core inherits it and would keep it open
         try:
-            subprocess.run(  # noqa: S603 (no shell, and the name comes from the server's own answer)
+            subprocess.run(
                 command,
                 env=environ,
                 stdin=subprocess.DEVNULL,
@@ -374,7 +404,7 @@ def log_images(tracked: TrackedRun, images: Mapping[str, bytes]) -> None:
             path = Path(place, f"{len(logged)}.png")
             path.write_bytes(content)
             logged[name] = _wandb().Image(str(path))
-        with _explained(tracked.target):
+        with _explained(tracked.target, "logging plots"):
             tracked.run.log(logged)  # copies the files
 
 
@@ -431,20 +461,24 @@ def _environment(place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(target: Target, doing: str = "tracking the run") -> Iterator[None]:
-    """Turn wandb's errors into this project's: what to mend, or what may be tried again."""
+def _explained(target: Target, doing: str, *also: type[Exception]) -> Iterator[None]:
+    """Turn wandb's errors, and others as given, into this project's: what to mend, or what may be tried again."""
     try:
         yield
-    except (_wandb().errors.Error, TimeoutError) as error:
-        raise _explanation(error, target, doing) from error
+    except Exception as error:
+        # Half of what wandb raises is not a wandb.errors.Error.
+        if isinstance(error, also) or type(error).__module__.partition(".")[0] == "wandb":
+            raise _explanation(error, target, doing) from error
+        raise
 
 
 def _explanation(error: Exception, target: Target, doing: str) -> ConfigurationError | TrackingUnavailable:
     said = _without_key(_chain(error))
     if _REFUSED.search(said):
         return ConfigurationError(
-            f"{target.base_url} refused access ({doing}). Check WANDB_API_KEY (get one from that server's user"
-            f" settings, on hosted W&B https://wandb.ai/authorize), WANDB_ENTITY and WANDB_PROJECT. It said: {said}"
+            f"{target.base_url} refused access or knows no such thing ({doing}). Check WANDB_API_KEY (get one from that"
+            " server's user settings, on hosted W&B https://wandb.ai/authorize), WANDB_ENTITY and WANDB_PROJECT."
+            f" It said: {said}"
         )
     return TrackingUnavailable(
         f"{target.base_url} could not be reached or did not answer in time ({doing}). Check WANDB_BASE_URL and the"

@@ -218,6 +218,7 @@ class Stack:
             MARK: str(self.home),
             "SPT_NOENV": "1",  # process titles must not overwrite MARK in /proc
             "AIRFLOW_HOME": str(self.airflow_home),
+            "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",  # macOS: LocalExecutor forks
             "GUNICORN_CMD_ARGS": "--threads 8",
             "DO_NOT_TRACK": "1",
             "SCARF_NO_ANALYTICS": "true",

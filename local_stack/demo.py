@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+from psycopg2 import sql
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -15,6 +16,7 @@ from rich.text import Text
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_fixed
 
 from include.settings import settings
+from local_stack import postgres
 from local_stack.config import AIRFLOW_LOGIN, Stack
 
 RUN_TIMEOUT = 900  # seconds for one pipeline, from trigger to end
@@ -142,13 +144,14 @@ def run(stack: Stack) -> int:
 def start_runs(airflow: Airflow) -> Iterator[FollowedRun]:
     """Unpause all DAGs, trigger those that start by hand; the others are started by what these write."""
     since = datetime.now(UTC)
-    for dag_id in ("feature_eng", "train", "predict"):
+    for dag_id in ("feature_eng", "train", "predict", "customer_analytics"):
         airflow.unpause(dag_id)
     possum = airflow.trigger("feature_eng")
+    churn = airflow.trigger("customer_analytics")
     feature_eng = FollowedRun("feature_eng", lambda: possum)
     train = FollowedRun("train", lambda: airflow.triggered_by("train", possum, since))
     predict = FollowedRun("predict", lambda: train.run_id and airflow.triggered_by("predict", train.run_id, since))
-    yield from (feature_eng, train, predict)
+    yield from (feature_eng, train, predict, FollowedRun("customer_analytics", lambda: churn))
 
 
 def follow(airflow: Airflow, runs: list[FollowedRun]) -> bool:
@@ -224,9 +227,10 @@ def results_table(runs: list[FollowedRun]) -> Table:
 def result_lines(stack: Stack, airflow: Airflow, runs: dict[str, FollowedRun]) -> Iterator[str]:
     """What came out and where it is."""
     yield from possum_lines(stack, airflow, runs["predict"])
+    yield from churn_lines(stack, airflow, runs["customer_analytics"])
     yield ""
     for dag_id, each in runs.items():
-        yield f"{dag_id + ' run':<22}{stack.airflow_url}/dags/{dag_id}/grid?dag_run_id={quote(str(each.run_id), safe='')}"
+        yield f"{dag_id + ' run':<24}{stack.airflow_url}/dags/{dag_id}/grid?dag_run_id={quote(str(each.run_id), safe='')}"
 
 
 def possum_lines(stack: Stack, airflow: Airflow, predict: FollowedRun) -> Iterator[str]:
@@ -251,6 +255,45 @@ def possum_lines(stack: Stack, airflow: Airflow, predict: FollowedRun) -> Iterat
     yield f"  MLflow model      {stack.mlflow_url}/#/models/{model['name']}/versions/{model['version']}"
     yield f"  plot              include/plots/{settings.plot_file_name}, {plot['uri']}"
     yield f"  predictions       {predictions['uri']}"
+
+
+def churn_lines(stack: Stack, airflow: Airflow, churn: FollowedRun) -> Iterator[str]:
+    """The churn model's figures, the customers at the highest risk, and where run and model are."""
+    trained = airflow.xcom("customer_analytics", str(churn.run_id), "train")
+    metrics = trained["metrics"]
+    yield ""
+    yield f"[bold]Customer churn[/] {settings.churn_artifact_name}"
+    yield (
+        f"  cross-validated   AUC {metrics['cv_roc_auc_mean']:.2f} ± {metrics['cv_roc_auc_std']:.2f}, on the "
+        f"{metrics['training_rows']:.0f} training customers ({metrics['cv_parts']:.0f} parts; guessing: 0.50)"
+    )
+    yield (
+        f"  held out          AUC {metrics['holdout_roc_auc']:.2f}, accuracy {metrics['holdout_accuracy']:.2f}, on "
+        f"{metrics['holdout_rows']:.0f} customers the model has not seen; always the more frequent class gives "
+        f"{metrics['holdout_baseline_accuracy']:.2f}"
+    )
+    risks = ", ".join(f"{name} ({probability:.0%})" for name, probability in top_risks(stack))
+    yield f"  top risks         {risks}"
+    yield f"  all of them       table {settings.warehouse_schema}.pred_churn of the warehouse, 127.0.0.1:{stack.ports.postgres}"
+    yield f"  W&B run           {trained['wandb_run']}"
+    yield f"  model             {trained['model_uri']}"
+    yield f"  plots             {trained['plots']['roc'].rpartition('/')[0]}/"
+
+
+def top_risks(stack: Stack, count: int = 3) -> list[tuple[str, float]]:
+    """Name and churn probability of the customers who are most likely to leave, among those who have not left."""
+    schema = settings.warehouse_schema
+    query = sql.SQL(
+        "SELECT first_name || ' ' || last_name, churn_probability FROM {} JOIN {} USING (customer_id) "
+        "WHERE customer_id NOT IN (SELECT customer_id FROM {}) ORDER BY churn_probability DESC, customer_id LIMIT %s"
+    ).format(*(sql.Identifier(schema, table) for table in ("pred_churn", "customers", "customer_churn_month")))
+    connection = postgres.connect(stack, "warehouse")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(query, [count])
+            return cursor.fetchall()
+    finally:
+        connection.close()
 
 
 def failure_lines(airflow: Airflow, runs: list[FollowedRun]) -> Iterator[str | Text]:
