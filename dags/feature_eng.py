@@ -23,10 +23,15 @@ from include.run_key import run_key
 from include.settings import settings
 from include.task_errors import fail_at_once
 
-FEATURES_FILE = File(
-    path=f"s3://{settings.data_bucket_name}/features/{{{{ run_key(run_id) }}}}/{settings.file_path}",
-    conn_id=settings.aws_conn_id,
-)
+
+def data_file(folder: str) -> File:
+    """An object of this run in the data bucket."""
+    path = f"s3://{settings.data_bucket_name}/{folder}/{{{{ run_key(run_id) }}}}/{settings.file_path}"
+    return File(path=path, conn_id=settings.aws_conn_id)
+
+
+FEATURES_FILE = data_file("features")
+ANIMALS_FILE = data_file("animals")
 
 
 @dag(
@@ -121,31 +126,40 @@ def feature_eng() -> None:
 
         connect_mlflow()
         context = get_current_context()
-        features, scaler_run_id = tracking.build_features(context, experiment_id, animals)
-        context["ti"].xcom_push("scaler_run_id", scaler_run_id)
+        features, scaler = tracking.build_features(context, experiment_id, animals)
+        context["ti"].xcom_push("scaler", scaler)
         return features
 
     @task(outlets=[POSSUM_FEATURES])
     @fail_at_once
-    def end(features_file: File, scaler_run_id: str, *, outlet_events: Any = None) -> dict[str, str]:
-        """Tell the dataset's consumers which object to take, and how to verify it."""
+    def end(
+        features_file: File, animals_file: File, scaler: dict[str, str], *, outlet_events: Any = None
+    ) -> dict[str, str]:
+        """Tell the dataset's consumers which objects and which transformer to take, and how to verify them."""
         from include.object_store import read_object, sha256_hex
 
-        reference = {
+        reference = scaler | {
             "features_uri": features_file.path,
             "features_sha256": sha256_hex(read_object(features_file.path)),
-            "scaler_run_id": scaler_run_id,
+            "animals_uri": animals_file.path,
+            "animals_sha256": sha256_hex(read_object(animals_file.path)),
         }
         outlet_events[POSSUM_FEATURES].extra = reference
         return reference
 
     animals = extract_data("{{ params.source }}")
     features = build_features(animals, prepare_mlflow_experiment())
-    save_data_to_s3 = aql.export_file(
-        task_id="save_data_to_s3", input_data=features, output_file=FEATURES_FILE, if_exists="replace"
-    )
+    save_data_to_s3 = export("save_data_to_s3", features, FEATURES_FILE)
+    save_animals_to_s3 = export("save_animals_to_s3", animals, ANIMALS_FILE)
     chain(start, create_buckets_if_not_exists, animals)
-    end(save_data_to_s3, features["scaler_run_id"])
+    end(save_data_to_s3, save_animals_to_s3, features["scaler"])
+
+
+def export(task_id: str, frame: Any, file: File) -> Any:
+    """Astro SDK's export_file, without the dataset that the SDK would name by the path's template."""
+    return aql.export_file(
+        task_id=task_id, input_data=frame, output_file=file, if_exists="replace", inlets=[], outlets=[]
+    )
 
 
 feature_eng()

@@ -1,8 +1,12 @@
 """
 ### Predict tail lengths
 
-Starts when `train` has updated `model_trained`: scores the animals with just that model, in a virtual environment of the
-model's own requirements, plots prediction against truth and writes the predictions to the data bucket.
+Starts when `train` has updated `model_trained`: scores the animals with the champion that its event names, in a virtual
+environment of the model's own requirements, plots prediction against truth and writes the predictions to the data bucket.
+Before, the animals are checked against the schema and the model's signature, and compared with those that the model was
+trained on: if they differ by more than chance explains, the dataset `drift_detected` is updated.
+
+Trigger it by hand with `source` to score other animals; they need no tail length.
 """
 
 from datetime import datetime
@@ -10,14 +14,16 @@ from typing import Any
 
 import pandas as pd
 from airflow.decorators import dag, task
+from airflow.models.baseoperator import chain
+from airflow.models.param import Param
 
 from include.dag_defaults import DEFAULT_ARGS
-from include.datasets import MODEL_TRAINED
+from include.datasets import DRIFT_DETECTED, MODEL_TRAINED
 from include.run_key import run_key
 from include.settings import settings
 from include.task_errors import fail_at_once
 
-NEEDED = {"experiment_id", "run_id", "model_uri", "name", "version", "metrics", "features_uri", "features_sha256"}
+NEEDED = {"experiment_id", "run_id", "model_uri", "name", "version", "metrics", "animals_uri", "animals_sha256"}
 
 
 @dag(
@@ -25,6 +31,14 @@ NEEDED = {"experiment_id", "run_id", "model_uri", "name", "version", "metrics", 
     start_date=datetime(2023, 1, 1),
     catchup=False,
     default_args=DEFAULT_ARGS,
+    params={
+        "source": Param(
+            None,
+            type=["null", "string"],
+            description="A CSV of animals to score: a path relative to include/, or s3://bucket/key; "
+            "empty: the animals of the training run",
+        )
+    },
     tags=["possum", "mlflow", "prediction"],
     doc_md=__doc__,
 )
@@ -41,19 +55,36 @@ def predict() -> None:
 
     @task(show_return_value_in_logs=False)
     @fail_at_once
-    def fetch_feature_df_no_target(model: dict[str, Any]) -> pd.DataFrame:
-        """The features that the model was trained on, without what it is to predict."""
-        from include.possum.tracking import read_features
+    def fetch_feature_df_no_target(model: dict[str, Any], source: str) -> pd.DataFrame:
+        """The animals' features, without what is to be predicted, checked against schema and signature."""
+        from include.mlflow_tracking import connect_mlflow
+        from include.possum import scoring
 
-        return read_features(model).drop(columns=[settings.target_column])
+        connect_mlflow()
+        return scoring.read_batch(model, source)
 
     @task(show_return_value_in_logs=False)
     @fail_at_once
-    def fetch_target(model: dict[str, Any]) -> pd.DataFrame:
-        """The true tail lengths by case."""
-        from include.possum.tracking import read_features
+    def fetch_target(model: dict[str, Any], source: str) -> pd.DataFrame:
+        """The true tail lengths by case, as far as they are known."""
+        from include.possum import scoring
 
-        return read_features(model)[[settings.key_column, settings.target_column]]
+        return scoring.read_target(model, source)
+
+    @task.short_circuit
+    @fail_at_once
+    def check_drift(model: dict[str, Any], batch: pd.DataFrame, **context: Any) -> bool:
+        """Do the animals look like those that the model was trained on? Figures and report go to MLflow."""
+        from include.mlflow_tracking import connect_mlflow
+        from include.possum.drift_check import check_batch
+
+        connect_mlflow()
+        return check_batch(context, model, batch).drifted
+
+    @task(outlets=[DRIFT_DETECTED])
+    def drift_detected(model: dict[str, Any], *, outlet_events: Any = None, run_id: str | None = None) -> None:
+        """Update the dataset drift_detected, on which a retraining may be scheduled."""
+        outlet_events[DRIFT_DETECTED].extra = {"model": model["name"], "version": model["version"], "dag_run": run_id}
 
     @task
     @fail_at_once
@@ -108,8 +139,10 @@ def predict() -> None:
         return results.save_predictions(predictions, uri)
 
     model = fetch_model_run_id()["model"]
-    features = fetch_feature_df_no_target(model)
-    predictions = join_predictions(features, run_prediction(add_line_to_file(model), features), fetch_target(model))
+    source = "{{ params.source or '' }}"
+    batch = fetch_feature_df_no_target(model, source)
+    chain(check_drift(model, batch), drift_detected(model))
+    predictions = join_predictions(batch, run_prediction(add_line_to_file(model), batch), fetch_target(model, source))
     plot_predictions(predictions, model)
     save_predictions(predictions)
 

@@ -2,8 +2,9 @@
 ### Train the possum model
 
 Starts when `feature_eng` has updated `s3://data_possum.csv`: trains a RidgeCV on just those features, tracks it in MLflow,
-registers it as a new version and puts that into the stage Staging. Its last task updates the dataset `model_trained`,
-which starts the DAG `predict`.
+registers it as a new version and puts that into the stage Staging. The new version becomes the champion, which `predict`
+uses, only if it stands the comparison with the present one on animals that neither was trained on. The last task updates
+the dataset `model_trained`, which starts the DAG `predict`.
 """
 
 from datetime import datetime
@@ -23,6 +24,8 @@ from include.settings import settings
 from include.task_errors import fail_at_once
 
 MODEL = {"mlflow_conn_id": settings.mlflow_conn_id, "name": settings.registered_model_name}
+VERSION = "{{ ti.xcom_pull(task_ids='register_model.create_model_version')['model_version']['version'] }}"
+NEEDED = {"features_uri", "features_sha256", "animals_uri", "animals_sha256", "scaler_run_id", "scaler_model_uri"}
 
 
 @dag(
@@ -48,9 +51,7 @@ def train() -> None:
         from include.dataset_events import reference_from_event
         from include.possum.tracking import read_features
 
-        reference = reference_from_event(
-            context, POSSUM_FEATURES, needed={"features_uri", "features_sha256", "scaler_run_id"}
-        )
+        reference = reference_from_event(context, POSSUM_FEATURES, needed=NEEDED)
         context["ti"].xcom_push("reference", reference)
         return read_features(reference)
 
@@ -62,7 +63,7 @@ def train() -> None:
 
         return get_experiment_id(settings.experiment_name)
 
-    @task
+    @task(show_return_value_in_logs=False)
     @fail_at_once
     def train_model(
         feature_df: pd.DataFrame,
@@ -102,11 +103,7 @@ def train() -> None:
             **MODEL,
         )
         transition_model = TransitionModelVersionStageOperator(
-            task_id="transition_model",
-            version="{{ ti.xcom_pull(task_ids='register_model.create_model_version')['model_version']['version'] }}",
-            stage="Staging",
-            archive_existing_versions=True,
-            **MODEL,
+            task_id="transition_model", version=VERSION, stage="Staging", archive_existing_versions=True, **MODEL
         )
         chain(
             check_if_model_already_registered(),
@@ -115,30 +112,47 @@ def train() -> None:
             transition_model,
         )
 
-    @task(outlets=[MODEL_TRAINED])
-    def end(
-        trained: dict[str, Any],
-        features: dict[str, str],
-        experiment_id: str,
-        *,
-        ti: Any = None,
-        outlet_events: Any = None,
-    ) -> None:
-        """Tell the dataset's consumers which model to use, and on which features it was trained."""
-        created = ti.xcom_pull(task_ids="register_model.create_model_version")["model_version"]
-        outlet_events[MODEL_TRAINED].extra = features | {
-            "experiment_id": experiment_id,
-            "run_id": trained["run_id"],
-            "model_uri": trained["source"],
-            "name": created["name"],
-            "version": created["version"],
-            "metrics": trained["metrics"],
-        }
+    @task_group
+    def promote_model(reference: Any) -> None:
+        @task.branch
+        @fail_at_once
+        def compare_with_champion(reference: dict[str, str], version: str) -> str:
+            """Is the new version good enough to become the champion? Moves the alias and writes the model card."""
+            from include.mlflow_tracking import connect_mlflow
+            from include.possum.champion import judge
+            from include.possum.model_card import write_model_card
+
+            connect_mlflow()
+            decision = judge(reference, version)
+            write_model_card(version)
+            return f"promote_model.{'new_champion' if decision.promoted else 'champion_stays'}"
+
+        chain(
+            compare_with_champion(reference, VERSION),
+            [EmptyOperator(task_id="new_champion"), EmptyOperator(task_id="champion_stays")],
+        )
+
+    @task(outlets=[MODEL_TRAINED], trigger_rule="none_failed_min_one_success")
+    @fail_at_once
+    def end(features: dict[str, str], *, outlet_events: Any = None) -> None:
+        """Tell the dataset's consumers which model to use, the champion, and on which animals."""
+        from airflow.exceptions import AirflowSkipException
+
+        from include.mlflow_tracking import connect_mlflow
+        from include.possum.champion import describe_champion
+
+        connect_mlflow()
+        champion = describe_champion()
+        if not champion:
+            raise AirflowSkipException(
+                "No version has been good enough to be the champion yet: nothing to predict with"
+            )
+        outlet_events[MODEL_TRAINED].extra = features | champion
 
     feature_df = fetch_feature_df()
-    experiment_id = fetch_experiment_id()
-    trained = train_model(feature_df, feature_df["reference"], experiment_id, hyper_parameters={})
-    chain(trained, register_model(trained), end(trained, feature_df["reference"], experiment_id))
+    reference = feature_df["reference"]
+    trained = train_model(feature_df, reference, fetch_experiment_id(), hyper_parameters={})
+    chain(trained, register_model(trained), promote_model(reference), end(reference))
 
 
 train()

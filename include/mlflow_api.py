@@ -10,6 +10,7 @@ from include.errors import ConfigurationError
 from include.settings import settings
 
 ALREADY_EXISTS = "RESOURCE_ALREADY_EXISTS"
+DOES_NOT_EXIST = "RESOURCE_DOES_NOT_EXIST"
 
 
 class MLflowApiError(AirflowException):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from include.mlflow_api import ALREADY_EXISTS, MLflowApiError, call_mlflow
+from include.mlflow_api import ALREADY_EXISTS, DOES_NOT_EXIST, MLflowApiError, call_mlflow
 
 
 def list_experiments(name: str) -> list[dict[str, Any]]:
@@ -22,7 +22,11 @@ def create_or_restore_experiment(existing: list[dict[str, Any]], name: str, arti
     """Make the experiment, or bring a deleted one of that name back, and return its id."""
     for each in existing:
         if each["name"] == name and each["lifecycle_stage"] == "deleted":
-            call_mlflow("POST", "experiments/restore", experiment_id=each["experiment_id"])
+            try:
+                call_mlflow("POST", "experiments/restore", experiment_id=each["experiment_id"])
+            except MLflowApiError as error:
+                if error.code != DOES_NOT_EXIST:  # among the deleted ones: another run has just restored it
+                    raise
             return each["experiment_id"]
     try:
         return call_mlflow("POST", "experiments/create", name=name, artifact_location=artifact_location)[

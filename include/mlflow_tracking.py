@@ -97,7 +97,8 @@ def task_run(
     import mlflow
 
     task = task_name(context)
-    for leftover in _search(experiment_id, task, "attributes.status != 'FINISHED'"):
+    quoted = task.replace("'", "''")
+    for leftover in _search(experiment_id, f"tags.`{TASK_TAG}` = '{quoted}' and attributes.status != 'FINISHED'"):
         log.info("Deleting MLflow run %s, which an earlier attempt of this task did not finish", leftover.info.run_id)
         mlflow.MlflowClient().delete_run(leftover.info.run_id)
     with mlflow.start_run(
@@ -113,24 +114,15 @@ def task_name(context: Any) -> str:
     return f"{instance.dag_id}/{instance.run_id}/{instance.task_id}"
 
 
-def find_finished_run(context: Any, experiment_id: str, inputs: str) -> Any | None:
-    """The run in which an earlier attempt of this task did the same work with the same inputs to the end."""
-    return next(
-        iter(
-            _search(
-                experiment_id,
-                task_name(context),
-                f"attributes.status = 'FINISHED' and tags.`{INPUTS_TAG}` = '{inputs}'",
-            )
-        ),
-        None,
+def find_finished_run(experiment_id: str, run_name: str, inputs: str) -> Any | None:
+    """The first run that did the same work with the same inputs to the end, in whichever DAG run."""
+    condition = (
+        f"attributes.run_name = '{run_name}' and attributes.status = 'FINISHED' and tags.`{INPUTS_TAG}` = '{inputs}'"
     )
+    return min(_search(experiment_id, condition), key=lambda run: run.info.start_time, default=None)
 
 
-def _search(experiment_id: str, task: str, condition: str) -> list[Any]:
+def _search(experiment_id: str, condition: str) -> list[Any]:
     import mlflow
 
-    quoted = task.replace("'", "''")
-    return mlflow.MlflowClient().search_runs(
-        [experiment_id], filter_string=f"tags.`{TASK_TAG}` = '{quoted}' and {condition}", max_results=100
-    )
+    return mlflow.MlflowClient().search_runs([experiment_id], filter_string=condition, max_results=100)

@@ -54,6 +54,9 @@ class Settings(BaseSettings):
         "belly",
     )
 
+    # both pipelines: how often a batch that has not drifted may be reported as drifted
+    drift_significance: float = Field(0.01, gt=0, lt=1)
+
     # the churn pipeline
     churn_data_dir: str = Field("data", description="folder of the five CSVs, relative to include/")
     warehouse_schema: str = Field("tmp_astro", description="used where the connection names no schema")

@@ -20,6 +20,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -38,6 +39,7 @@ from include.settings import settings
 
 HOSTED_URL = "https://api.wandb.ai"
 MODEL_TYPE = "model"
+SUMMARY_FILE = "summary.json"
 MODEL_WAIT_SECONDS = 120
 DOWNLOAD_SECONDS = 120
 
@@ -58,9 +60,10 @@ _ALWAYS = {
     "WANDB_SILENT": "true",  # this module says what matters; a task's log has no use for banners
     "WANDB_CONSOLE": "off",  # nor does the run for a copy of the task's log, which may hold data
 }
-KNOCK_TIMES, KNOCK_SECONDS = 3, 5
+KNOCK_TIMES, KNOCK_SECONDS = 2, 5
 _REFUSED = re.compile(
-    r"\b40[134]\b|not found|not logged in|unauthori[sz]ed|permission|forbidden|key verification failed|API key must",
+    r"\b40[134]\b|not found|not logged in|unauthori[sz]ed|permission|forbidden|key verification failed"
+    r"|API key must|has not been initialized",  # the last: a run to be resumed that does not exist
     re.IGNORECASE,
 )
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -108,6 +111,7 @@ class TrackedRun:
 
     run: Any
     target: Target
+    place: Path  # everything of this run and job lies beneath it
     appends: bool  # a second folder for a run that another one began
 
     @property
@@ -191,7 +195,8 @@ def tracked_run(  # noqa: PLR0913 (all but the first by name, as wandb.init take
 
     Called again with the same id and job type it continues that run (online) or replaces what the former try wrote
     (offline). With ``resume`` the run must exist already, begun under another job type; offline that cannot be, so what
-    this block logs goes to a second folder under the same id, to be appended when it is uploaded.
+    this block logs goes to a second folder under the same id, to be appended when it is uploaded; in there use
+    ``run.summary`` rather than ``run.log``, whose steps begin at 0 again.
 
     ``folder`` must persist; by default it is WANDB_DIR, or ``wandb`` in AIRFLOW_HOME. What lies there for an online run
     is removed once the server has it all.
@@ -254,18 +259,36 @@ def _start(target: Target, run_id: str, place: Path, resume: bool, about: dict[s
             settings=_wandb().Settings(disable_git=True, save_code=False, x_disable_stats=True),
             **about,
         )
-    tracked = TrackedRun(run, target, appends=resume and not target.online)
+    tracked = TrackedRun(run, target, place, appends=resume and not target.online)
     if tracked.online:
         log.info("W&B run: %s", tracked.link)
     elif resume:
         log.info("Offline, a run cannot be resumed: recording a second folder under the same id %s", run_id)
+        run.summary.update(_earlier_summary(place))
     return tracked
+
+
+def _keep_summary(tracked: TrackedRun) -> None:
+    """Write down what _earlier_summary wants to know; offline, wandb itself does not in any readable form."""
+    summary = {key: tracked.run.summary[key] for key in tracked.run.summary.keys()}  # noqa: SIM118 (it is no dict)
+    plain = {key: value for key, value in summary.items() if isinstance(value, bool | int | float | str)}
+    (tracked.place / SUMMARY_FILE).write_text(json.dumps(plain))
+
+
+def _earlier_summary(place: Path) -> dict[str, Any]:
+    """Read the figures of the run's other folders: "wandb sync --append" would drop all but those of the last one."""
+    summary: dict[str, Any] = {}
+    for path in sorted(place.parent.glob(f"*/{SUMMARY_FILE}")):
+        summary |= json.loads(path.read_text())
+    return {key: value for key, value in summary.items() if not key.startswith("_")}
 
 
 def _finish(tracked: TrackedRun) -> None:
     """Wait until all is uploaded, within WANDB_FINISH_TIMEOUT."""
     try:
         with _explained(tracked.target, "finishing the run", TimeoutError, OSError):
+            if not tracked.online:
+                _keep_summary(tracked)
             tracked.run.finish()
     except TrackingUnavailable:
         log.error("The run is not uploaded completely. It is recorded in %s", tracked.folder)
@@ -308,9 +331,13 @@ def publish_model(
     model_file, content = next(iter(files.items()))
     sha256 = hashlib.sha256(content).hexdigest()
     artifact = _wandb().Artifact(name, type=MODEL_TYPE, metadata={"sha256": sha256, **(metadata or {})})
+    # Beside the run, and "immutable", so that wandb takes them from there: what it stages itself is gone when this process
+    # ends, and then "wandb sync" leaves the artifact out without failing.
+    staged = tracked.place / "artifacts" / name
+    staged.mkdir(parents=True, exist_ok=True)
     for file_name, file_content in files.items():
-        with artifact.new_file(file_name, mode="wb") as file:
-            file.write(file_content)
+        (staged / file_name).write_bytes(file_content)
+        artifact.add_file(str(staged / file_name), name=file_name, policy="immutable")
     doing = f"publishing {name}"
     with _explained(tracked.target, doing, TimeoutError, OSError):
         tracked.run.log_artifact(artifact, aliases=["latest", *aliases])
@@ -354,6 +381,7 @@ def _download_elsewhere(reference: ModelReference, place: Path, target: Target, 
     }
     root, verdict, noise = place / "files", place / "verdict.json", place / "noise.txt"
     command = [sys.executable, "-m", "include.wandb_tracking", str(reference.qualified_name), str(root), str(verdict)]
+    command.append(str(int(timeout) + 2))  # when it ends by itself, should this process be killed
     with noise.open("wb") as output:  # not a pipe: wandb-core inherits it and would keep it open
         try:
             subprocess.run(
@@ -503,4 +531,5 @@ def _without_key(text: str) -> str:
 
 
 if __name__ == "__main__":
+    signal.alarm(int(sys.argv[4]))
     _download(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

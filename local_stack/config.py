@@ -197,7 +197,6 @@ class Stack:
                 "parsing_processes": 1,
             },
             "triggerer": {"default_capacity": 10},
-            "usage_data_collection": {"enabled": False},
             "webserver": {
                 "base_url": self.airflow_url,
                 "secret_key": self.secrets.webserver_secret_key,
@@ -221,7 +220,6 @@ class Stack:
             "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",  # macOS: LocalExecutor forks
             "GUNICORN_CMD_ARGS": "--threads 8",
             "DO_NOT_TRACK": "1",
-            "SCARF_NO_ANALYTICS": "true",
             "MLFLOW_BACKEND_STORE_URI": self.database_url("mlflow"),
             "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"s3://{settings.mlflow_artifact_bucket}/",
             "MLFLOW_SERVE_ARTIFACTS": "false",

@@ -5,6 +5,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -32,18 +33,23 @@ def init_data_folder(stack: Stack) -> None:
         password.flush()
         as_user: dict[str, Any] = {}
         if os.geteuid() == 0:
-            os.chown(password.name, pwd.getpwnam(POSTGRES_SYSTEM_USER).pw_uid, -1)
-            as_user = {"user": POSTGRES_SYSTEM_USER}
-        subprocess.run(
+            account = pwd.getpwnam(POSTGRES_SYSTEM_USER)
+            os.chown(password.name, account.pw_uid, -1)
+            # the groups too: with root's, a folder that others may pass through stays closed for a member of root's group
+            as_user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        done = subprocess.run(
             [
                 *(POSTGRES_BIN / "initdb", "-D", data, "-U", "postgres", f"--pwfile={password.name}"),
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"),
             ],
-            check=True,
+            check=False,
             capture_output=True,
+            text=True,
             cwd="/",
             **as_user,
         )
+    if done.returncode:
+        sys.exit(f"error: PostgreSQL cannot make its data folder {data}: {done.stderr.strip().splitlines()[-1]}")
 
 
 def _prepare_for_other_user(data: Path) -> None:

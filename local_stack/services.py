@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import psutil
+from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 from supervisor.xmlrpc import SupervisorTransport
@@ -225,9 +226,11 @@ def print_status(stack: Stack) -> bool:
         "postgres": f"127.0.0.1:{stack.ports.postgres}",
         "s3": stack.s3_url,
         "mlflow": stack.mlflow_url,
-        "webserver": f"{stack.airflow_url} (login {' / '.join(AIRFLOW_LOGIN)})",
+        "webserver": stack.airflow_url,
     }
-    table = Table("service", "state", "pid", "since", Column("where", no_wrap=True))
+    # narrow enough for 80 columns: only what is wrong with a service may take a second line
+    name_column, pid, since_column, url = (Column(name, no_wrap=True) for name in ("service", "pid", "since", "where"))
+    table = Table(name_column, "state", pid, since_column, url, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in PROGRAMS:
         info = infos[name]
         running = info["statename"] == "RUNNING"
@@ -242,7 +245,7 @@ def print_status(stack: Stack) -> bool:
             where.get(name, ""),
         )
     console.print(table)
-    console.print(f"state and logs: {stack.home}")
+    console.print(f"Airflow's login: {' / '.join(AIRFLOW_LOGIN)}   state and logs: {stack.home}")
     return not problems and all(info["statename"] == "RUNNING" for info in infos.values())
 
 

@@ -133,6 +133,33 @@ def cross_validate(
     return summary
 
 
+def validate_by_site(features: pd.DataFrame, hyper_parameters: Mapping[str, Any] | None = None) -> dict[str, float]:
+    """Estimate how well training on these rows predicts animals of a trapping site that none of them comes from.
+
+    Args:
+        features: what engineer_features returns, with the target; shape (n, 22), of at least two sites.
+        hyper_parameters: see make_regressor.
+
+    Returns:
+        site_out_rmse_cm, the root of the mean squared error over all rows, each predicted by a model that was trained
+        without its site.
+
+    Raises:
+        InputError: if a column or a value is missing, or there is one site only.
+        ConfigurationError: if the hyper-parameters are bad.
+
+    """
+    regressor = make_regressor(hyper_parameters)
+    inputs, target = _split_target(features)
+    site = inputs.filter(regex="^site_").idxmax(axis="columns")
+    if site.nunique() < 2:
+        raise InputError("Leaving a site out needs animals of at least two sites.")
+    predicted = model_selection.cross_val_predict(
+        regressor, inputs, target, groups=site, cv=model_selection.LeaveOneGroupOut()
+    )
+    return {"site_out_rmse_cm": float(metrics.root_mean_squared_error(target, predicted))}
+
+
 def evaluate(y_true: ArrayLike, y_pred: ArrayLike, *, prefix: str = "") -> dict[str, float]:
     """Compare predicted with true tail lengths.
 

@@ -11,18 +11,24 @@ import mlflow
 import mlflow.sklearn
 import pandas as pd
 from mlflow.models import infer_signature
+from sklearn.pipeline import Pipeline
 
+from include.drift import reference_rows
 from include.holdout import in_holdout
 from include.mlflow_tracking import find_finished_run, task_run
 from include.object_store import read_object
 from include.possum import features as possum_features
 from include.possum import model as possum_model
-from include.possum.schema import complete_rows
+from include.possum.schema import complete_rows, read_animals
+from include.provenance import code_digest, lock_digest
 from include.settings import settings
 
 log = logging.getLogger(__name__)
 
+DRIFT_REFERENCE = "drift/reference.csv"  # artifact of a training run: the rows that later batches are compared with
 SEED = 42  # of the cross-validation's splits
+# What a model's run and version say about its data; keys of the dataset event
+TRACED = ("features_uri", "features_sha256", "animals_uri", "animals_sha256", "scaler_run_id")
 SCALER_RUN = "Scaler"
 TRAINING_RUN = "RidgeCV"
 # What it takes to load the models; boto3 and pandas, which scoring needs too, are what predict's add_line_to_file adds.
@@ -41,7 +47,7 @@ def holdout_rows(frame: pd.DataFrame) -> "pd.Series[bool]":
     )
 
 
-def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """Fit the transformer on the training animals, record it, and turn all complete animals into features.
 
     Args:
@@ -50,18 +56,21 @@ def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> t
         animals: checked animals, shape (n, 14).
 
     Returns:
-        The features with key and target, shape (complete animals, 22), and the id of the MLflow run.
+        The features with key and target, shape (complete animals, 22), and the MLflow run and model of the transformer,
+        ``{"scaler_run_id", "scaler_model_uri"}``.
 
     """
     complete, missing = keep_complete(animals)
     held_out = holdout_rows(complete)
     transformer = possum_features.fit_transformer(complete[~held_out])
     engineered = possum_features.engineer_features(transformer, complete)
-    inputs = hashlib.sha256(animals.to_csv(index=False).encode()).hexdigest()
-    if done := find_finished_run(context, experiment_id, inputs):
-        log.info("MLflow run %s has recorded this transformer already", done.info.run_id)
-        return engineered, done.info.run_id
-    with task_run(context, experiment_id, SCALER_RUN, inputs=inputs, tags={"step": "feature engineering"}) as run:
+    inputs = digest_of_inputs(hashlib.sha256(animals.to_csv(index=False).encode()).hexdigest())
+    if done := find_finished_run(experiment_id, SCALER_RUN, inputs):
+        log.info("The same animals, code and packages: using the transformer of MLflow run %s", done.info.run_id)
+        return engineered, _describe_scaler(done.info.run_id)
+    with task_run(
+        context, experiment_id, SCALER_RUN, inputs=inputs, tags={"step": "feature engineering"} | provenance()
+    ) as run:
         mlflow.log_params(
             {
                 "categorical_columns": ", ".join(settings.categorical_columns),
@@ -85,20 +94,36 @@ def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> t
             context="feature engineering",
         )
         raw_inputs = complete.drop(columns=[settings.target_column])
+        # to be loaded by mlflow.sklearn.load_model: MLflow's pyfunc flavour knows no transformers, and without it MLflow
+        # cannot validate an input example
         mlflow.sklearn.log_model(
             transformer,
             name="scaler",
-            pyfunc_predict_fn="transform",
             signature=infer_signature(raw_inputs, transformer.transform(raw_inputs)),
-            input_example=raw_inputs.head(3),
             pip_requirements=pinned(*MODEL_PACKAGES, "pandas"),
         )
-        return engineered, run.info.run_id
+    return engineered, _describe_scaler(run.info.run_id)
 
 
-def keep_complete(animals: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+def digest_of_inputs(*parts: Any) -> str:
+    """One digest of what a run was made from: the given parts, this project's code and its locked packages."""
+    return hashlib.sha256(json.dumps([*parts, code_digest(), lock_digest()], sort_keys=True).encode()).hexdigest()
+
+
+def provenance() -> dict[str, str]:
+    """Tags that name the code and the packages that made a run or a model."""
+    return {"code_sha256": code_digest(), "lock_sha256": lock_digest()}
+
+
+def _describe_scaler(run_id: str) -> dict[str, str]:
+    client = mlflow.MlflowClient()
+    model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
+    return {"scaler_run_id": run_id, "scaler_model_uri": client.get_logged_model(model_id).artifact_location}
+
+
+def keep_complete(animals: pd.DataFrame, *, with_target: bool = True) -> tuple[pd.DataFrame, dict[str, int]]:
     """Keep the complete animals and say in the log how many were left out, and why."""
-    complete, missing = complete_rows(animals)
+    complete, missing = complete_rows(animals, with_target=with_target)
     log.info(
         "%d animals read, %d are complete; left out for missing values: %s",
         len(animals),
@@ -117,6 +142,18 @@ def read_features(reference: dict[str, Any]) -> pd.DataFrame:
     return features
 
 
+def read_complete_animals(reference: dict[str, Any]) -> pd.DataFrame:
+    """The complete animals behind the features of a dataset event, verified against its digest; shape (n, 14)."""
+    data = read_object(reference["animals_uri"], sha256=reference["animals_sha256"])
+    animals, _ = keep_complete(read_animals(data, reference["animals_uri"]))
+    return animals
+
+
+def input_columns() -> list[str]:
+    """The columns of raw animals that the logged model takes."""
+    return [*settings.categorical_columns, *settings.numeric_columns]
+
+
 def train_model(
     context: Any,
     experiment_id: str,
@@ -125,6 +162,8 @@ def train_model(
     hyper_parameters: dict[str, Any],
 ) -> dict[str, Any]:
     """Train on the training animals, judge on the others, and record all of it in one MLflow run.
+
+    The model that is logged takes raw animals: the transformer that made the features, then the regression.
 
     Args:
         context: of the Airflow task.
@@ -140,39 +179,53 @@ def train_model(
     held_out = holdout_rows(features)
     training, holdout = features[~held_out], features[held_out]
     regressor = possum_model.make_regressor(hyper_parameters)  # bad ones fail before anything is recorded
-    inputs = hashlib.sha256(
-        json.dumps([reference["features_sha256"], hyper_parameters, SEED], sort_keys=True).encode()
-    ).hexdigest()
-    if done := find_finished_run(context, experiment_id, inputs):
-        log.info("MLflow run %s has trained this model already", done.info.run_id)
+    inputs = digest_of_inputs(reference["features_sha256"], reference["animals_sha256"], hyper_parameters, SEED)
+    if done := find_finished_run(experiment_id, TRAINING_RUN, inputs):
+        log.info("The same features, parameters, code and packages: using the model of MLflow run %s", done.info.run_id)
         return describe_training(done.info.run_id)
 
     columns, target = possum_features.feature_columns(), settings.target_column
     cross_validated = possum_model.cross_validate(training, hyper_parameters, seed=SEED)
+    cross_validated |= possum_model.validate_by_site(training, hyper_parameters)
     mlflow.sklearn.autolog(log_models=False, log_datasets=False, log_post_training_metrics=False, silent=True)
-    tags = {"step": "training", "features_uri": reference["features_uri"], "scaler_run_id": reference["scaler_run_id"]}
+    tags = {"step": "training"} | {name: reference[name] for name in TRACED} | provenance()
     with task_run(context, experiment_id, TRAINING_RUN, inputs=inputs, tags=tags) as run:
         regressor.fit(training[columns], training[target])
         mlflow.sklearn.autolog(disable=True)
-        mlflow.log_params({"seed": SEED, "features_sha256": reference["features_sha256"]})
+        mlflow.log_params({"seed": SEED, "holdout_salt": possum_features.HOLDOUT_SALT})
         mlflow.log_metrics(
             cross_validated
             | possum_model.evaluate(training[target], regressor.predict(training[columns]), prefix="training_")
             | possum_model.evaluate(holdout[target], regressor.predict(holdout[columns]), prefix="holdout_")
             | possum_model.evaluate_baseline(training[target], holdout[target], prefix="holdout_baseline_")
-            | {"best_alpha": float(regressor.alpha_), "rows_training": len(training), "rows_holdout": len(holdout)}
+            | {
+                "best_alpha": float(regressor.alpha_),
+                "rows_training": len(training),
+                "rows_holdout": len(holdout),
+                "training_target_mean_cm": float(training[target].mean()),
+            }
         )
         source = reference["features_uri"]
         for rows, use in ((training, "training"), (holdout, "holdout")):
             mlflow.log_input(mlflow.data.from_pandas(rows, source=source, name=use, targets=target), context=use)
-        mlflow.sklearn.log_model(
-            regressor,
-            name="model",
-            signature=infer_signature(training[columns], regressor.predict(training[columns])),
-            input_example=training[columns].head(3),
-            pip_requirements=pinned(*MODEL_PACKAGES),
-        )
+        log_pipeline(regressor, reference)
     return describe_training(run.info.run_id)
+
+
+def log_pipeline(regressor: Any, reference: dict[str, Any]) -> None:
+    """Log transformer and regression as one model of raw animals, with signature, example and requirements."""
+    transformer = mlflow.sklearn.load_model(reference["scaler_model_uri"])
+    pipeline = Pipeline([("features", transformer), ("regression", regressor)])
+    animals = read_complete_animals(reference)
+    training = animals[~holdout_rows(animals)][input_columns()]
+    mlflow.sklearn.log_model(
+        pipeline,
+        name="model",
+        signature=infer_signature(training, pipeline.predict(training)),
+        input_example=training.head(3),
+        pip_requirements=pinned(*MODEL_PACKAGES),
+    )
+    mlflow.log_text(reference_rows(training).to_csv(index=False), DRIFT_REFERENCE)
 
 
 def describe_training(run_id: str) -> dict[str, Any]:

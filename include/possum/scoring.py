@@ -1,0 +1,70 @@
+"""The rows that predict scores, and what must hold before it does."""
+
+import logging
+from typing import Any
+
+import mlflow.models
+import pandas as pd
+
+from include.errors import InputError
+from include.object_store import read_object
+from include.possum.schema import read_animals
+from include.possum.tracking import input_columns, keep_complete
+from include.settings import settings
+from include.sources import read_source
+
+log = logging.getLogger(__name__)
+
+
+def read_batch(model: dict[str, Any], source: str) -> pd.DataFrame:
+    """The complete animals that are to be scored: checked against the schema, then against the model's signature.
+
+    Args:
+        model: of the dataset event: ``model_uri``, ``animals_uri``, ``animals_sha256``.
+        source: a CSV of other animals; empty for those of the event.
+
+    Returns:
+        The key and the model's input columns, shape (n, 13).
+
+    Raises:
+        InputError: if the file is not as it should be, or the model wants other columns.
+
+    """
+    animals = _read(model, source)
+    complete, _ = keep_complete(animals.drop(columns=[settings.target_column], errors="ignore"), with_target=False)
+    batch = complete[[settings.key_column, *input_columns()]]
+    check_signature(model["model_uri"], batch)
+    return batch
+
+
+def read_target(model: dict[str, Any], source: str) -> pd.DataFrame:
+    """Key and true tail length in cm of the same animals; missing where the file has no tail lengths."""
+    animals = _read(model, source)
+    if settings.target_column not in animals:
+        animals[settings.target_column] = float("nan")
+    return animals[[settings.key_column, settings.target_column]]
+
+
+def _read(model: dict[str, Any], source: str) -> pd.DataFrame:
+    if source:
+        content, name = read_source(source)
+    else:
+        name = model["animals_uri"]
+        content = read_object(name, sha256=model["animals_sha256"])
+    return read_animals(content, name, with_target=False)
+
+
+def check_signature(model_uri: str, batch: pd.DataFrame) -> None:
+    """Raise InputError where the rows lack a column that the model's signature names, or have it with another type."""
+    signature = mlflow.models.get_model_info(model_uri).signature
+    wanted = {column.name: column.type.to_pandas() for column in signature.inputs.inputs}
+    if missing := [name for name in wanted if name not in batch]:
+        raise InputError(
+            f"The model {model_uri} takes the columns {list(wanted)}, the rows lack {missing}: use a version that was trained "
+            "on these columns, or put them into the file"
+        )
+    for name, dtype in wanted.items():
+        numeric = pd.api.types.is_numeric_dtype(dtype)
+        if numeric != pd.api.types.is_numeric_dtype(batch[name].dtype):
+            raise InputError(f"The model {model_uri} takes column {name} as {dtype}, the rows have {batch[name].dtype}")
+    log.info("The %d rows have all columns of the model's signature", len(batch))
