@@ -39,7 +39,7 @@ class DriftReport:
     @property
     def sentence(self) -> str:
         """The finding, for a log."""
-        worst = self.columns.loc[self.columns["p_value"].idxmin()]
+        worst = self.columns.sort_values("p_value").iloc[0]
         found = "differs from the training rows" if self.drifted else "looks like the training rows"
         return (
             f"The batch {found}: p = {self.p_value:.3g} over {len(self.columns)} columns (drift below "
@@ -111,12 +111,12 @@ def plot_distributions(reference: pd.DataFrame, batch: pd.DataFrame, report: Dri
         tables = dict(zip(COLOURS, (reference[column], batch[column]), strict=True))
         if row["test"] == "chi-squared":
             shares = pd.DataFrame({name: values.value_counts(normalize=True) for name, values in tables.items()})
-            shares.fillna(0).sort_index().plot.bar(ax=axes, color=COLOURS, legend=False, rot=0)
+            shares.fillna(0).sort_index().plot.bar(ax=axes, color=list(COLOURS.values()), legend=False, rot=0)
         else:
             edges = np.histogram_bin_edges(pd.concat(tables.values()), bins=12)
             for name, values in tables.items():
                 weights = np.full(len(values), 1 / len(values))
-                axes.hist(values, bins=edges, weights=weights, color=COLOURS[name], alpha=0.55, label=name)
+                axes.hist(values, bins=edges.tolist(), weights=weights, color=COLOURS[name], alpha=0.55, label=name)
         axes.set_title(f"{column}: p = {row['p_value']:.2g}", fontsize=10)
         axes.set_xlabel("")
         axes.set_ylabel("share of rows" if place % across == 1 else "")

@@ -46,6 +46,7 @@ def mlflow_environment() -> dict[str, str]:
         # its links name the server as the tasks see it; task_run logs one for the browser
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "GIT_PYTHON_REFRESH": "quiet",
+        "MLFLOW_UV_AUTO_DETECT": "false",  # the model's requirements are given, not the project's
     }
     if "cloud.databricks.com" in uri:
         variables |= {

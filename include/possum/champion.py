@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from include.possum.tracking import holdout_rows, input_columns, read_complete_animals
+from include.possum.tracking import TRACED, holdout_rows, input_columns, provenance, read_complete_animals
 from include.promotion import Decision, decide
 from include.settings import settings
 
@@ -50,8 +50,11 @@ def judge(reference: dict[str, Any], version: str) -> Decision:
     tags = {"decision": "promoted" if decision.promoted else "rejected", "outcome": decision.outcome}
     tags |= {"reason": decision.reason, "champion_before": champion.version if champion else "none"}
     tags |= {key: f"{value:.6g}" for key, value in decision.figures.items()}
+    tags = {f"{TAG_PREFIX}{key}": value for key, value in tags.items()}
+    made_of = client.get_run(client.get_model_version(name, version).run_id or "").data.tags
+    tags |= {key: made_of[key] for key in (*TRACED, *provenance()) if key in made_of}
     for key, value in tags.items():
-        client.set_model_version_tag(name, version, f"{TAG_PREFIX}{key}", value)
+        client.set_model_version_tag(name, version, key, value)
     if decision.promoted:
         client.set_registered_model_alias(name, CHAMPION, version)
     log.info("Version %s of %s is %s", version, name, decision.reason)
