@@ -42,6 +42,10 @@ if [ ! -x .venv/bin/uv ]; then
   step "Installing uv" .venv/bin/python -m pip install --quiet --require-hashes -r local_stack/bootstrap-requirements.txt
 fi
 export UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1
+# the certificates of this machine, as git and pip use them, where it has a store: a company's proxy may need its own
+for store in /etc/ssl/certs /etc/pki/tls/certs /System/Library/Keychains; do
+  if [ -d $store ]; then export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}"; fi
+done
 unset VIRTUAL_ENV CONDA_PREFIX || true
 step "Installing Airflow and the tools into .venv (about 1.5 GB)" .venv/bin/uv sync --frozen --python "$(pwd)/.venv/bin/python"
 step "Installing the MLflow server into .venv-mlflow (about 0.7 GB)" env UV_PROJECT_ENVIRONMENT="$(pwd)/.venv-mlflow" \
