@@ -220,6 +220,7 @@ class Stack:
             "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",  # macOS: LocalExecutor forks
             "GUNICORN_CMD_ARGS": "--threads 8",
             "DO_NOT_TRACK": "1",
+            "UV_SYSTEM_CERTS": "true",  # as in setup.sh, for the environment of run_prediction
             "MLFLOW_BACKEND_STORE_URI": self.database_url("mlflow"),
             "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"s3://{settings.mlflow_artifact_bucket}/",
             "MLFLOW_SERVE_ARTIFACTS": "false",

@@ -14,7 +14,7 @@ done
 "$python" -c 'import ensurepip, venv' 2>/dev/null || die "$python has no venv module: install it (Debian, Ubuntu: apt install python3-venv), or name another Python: make setup PYTHON=/path/to/python3.12"
 
 stamp=.venv/.installed
-wanted=$(cat pyproject.toml uv.lock local_stack/mlflow_server/uv.lock local_stack/bootstrap-requirements.txt | cksum)
+wanted=$(cat pyproject.toml uv.lock docker/model-wheels.txt local_stack/mlflow_server/uv.lock local_stack/bootstrap-requirements.txt | cksum)
 [ "$(cat $stamp 2>/dev/null)" != "$wanted" ] || [ ! -x .venv-mlflow/bin/mlflow ] || exit 0
 
 touch .setup-probe 2>/dev/null && rm .setup-probe || die "cannot write to $(pwd): make the folder writable for you, or clone to another one"
@@ -50,4 +50,8 @@ unset VIRTUAL_ENV CONDA_PREFIX || true
 step "Installing Airflow and the tools into .venv (about 1.5 GB)" .venv/bin/uv sync --frozen --python "$(pwd)/.venv/bin/python"
 step "Installing the MLflow server into .venv-mlflow (about 0.7 GB)" env UV_PROJECT_ENVIRONMENT="$(pwd)/.venv-mlflow" \
   .venv/bin/uv sync --frozen --project local_stack/mlflow_server --python "$(.venv/bin/python -c 'import sys; print(sys._base_executable)')"
+# what the index says of the models' packages, into uv's cache: run_prediction installs them without a network
+step "Looking up the packages of the models' environments" .venv/bin/uv pip compile --python .venv/bin/python \
+  --constraints requirements.txt --output-file "$log.txt" docker/model-wheels.txt
+rm -f "$log.txt"
 printf '%s' "$wanted" > $stamp
