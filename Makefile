@@ -34,6 +34,18 @@ status: setup ## Tell what runs where and since when
 logs: setup ## Follow the services' logs (SERVICE=scheduler for one)
 	@$(STACK) logs $(SERVICE)
 
+.PHONY: open
+open: setup ## Open Airflow and MLflow in the browser
+	@$(STACK) open
+
+.PHONY: doctor
+doctor: setup ## Check every service and connection, each with what mends it
+	@$(STACK) doctor
+
+.PHONY: screenshots
+screenshots: setup ## Make the pictures of docs/images anew from the running stack (after make demo; needs Chromium)
+	@$(PY) -m tests.browser.screenshots
+
 .PHONY: test
 test: setup lint ## Run the linters and all tests, on real services (TESTS=tests/unit for a part)
 	@$(PY) -m pytest $(TESTS)
@@ -41,6 +53,14 @@ test: setup lint ## Run the linters and all tests, on real services (TESTS=tests
 .PHONY: lint
 lint: setup ## Check style (ruff) and types (mypy)
 	@$(PY) -m ruff check --quiet . && $(PY) -m ruff format --check --quiet . && $(PY) -m mypy --no-error-summary
+
+.PHONY: bench
+bench: setup ## Measure how long the pipelines take, on a stack of its own; writes docs/benchmarks.md (about 20 minutes)
+	@$(PY) -m local_stack.bench
+
+.PHONY: bench-scale
+bench-scale: setup ## Measure how time and memory grow with the data; writes docs/benchmarks-scale.md
+	@$(PY) -m local_stack.bench scale
 
 .PHONY: format
 format: setup ## Format the code and mend what ruff can

@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import sys
+import webbrowser
 
 from local_stack import services
 from local_stack.config import Stack
@@ -16,8 +17,10 @@ def main() -> int:
     commands.add_parser("stop", help="end every process of the stack; its state stays")
     commands.add_parser("status", help="what runs where and since when")
     logs = commands.add_parser("logs", help="follow the services' logs")
-    logs.add_argument("service", nargs="?", choices=services.PROGRAMS)
+    logs.add_argument("service", nargs="?")
     commands.add_parser("demo", help="run the pipelines and show the results")
+    commands.add_parser("doctor", help="check every service and connection as the tasks find them")
+    commands.add_parser("open", help="open the UIs in the browser")
     commands.add_parser("clean", help="stop, and remove the state folder")
     options = parser.parse_args()
 
@@ -36,6 +39,13 @@ def main() -> int:
 
             services.start(stack)
             return demo.run(stack)
+        case "doctor":
+            from local_stack import doctor
+
+            return doctor.run(stack)
+        case "open":
+            for url in (stack.airflow_url, stack.mlflow_url):
+                webbrowser.open(url)
         case "clean":
             services.stop(stack)
             shutil.rmtree(stack.home, ignore_errors=True)

@@ -23,6 +23,8 @@ POSTGRES_BIN = Path((_WHEEL and _WHEEL.origin) or "").parent / "pginstall18" / "
 POSTGRES_SYSTEM_USER = "pgserver"  # PostgreSQL refuses to run as root; this is the name that the wheel uses
 MARK = "LOCAL_STACK_MARK"  # in the environment of every process of a stack: its state folder
 AIRFLOW_LOGIN = ("admin", "admin")  # as in the Astro stack; the webserver listens on loopback only
+CELERY_WORKERS = ("worker1", "worker2")
+LOG_BUCKET = "airflowlogs"  # with EXECUTOR=celery: workers share no disk with the webserver
 MAX_SOCKET_PATH = 100  # bytes; the limit is 104 on macOS, 108 on Linux
 DATABASES = ("airflow", "mlflow", "warehouse")  # each with an owner of the same name
 
@@ -35,10 +37,11 @@ class Ports:
     mlflow: int = 5000
     s3: int = 9000
     postgres: int = 5433  # not 5432, where a PostgreSQL of the machine or the Astro stack listens
+    redis: int = 6380  # with EXECUTOR=celery only
 
     @classmethod
     def from_environment(cls) -> "Ports":
-        """Read AIRFLOW_PORT, MLFLOW_PORT, S3_PORT and POSTGRES_PORT."""
+        """Read AIRFLOW_PORT, MLFLOW_PORT, S3_PORT, POSTGRES_PORT and REDIS_PORT."""
         chosen = {}
         for name in cls.__dataclass_fields__:
             variable = f"{name.upper()}_PORT"
@@ -83,6 +86,7 @@ class Stack:
         self.airflow_home = self.home / "airflow"
         self.wandb_dir = self.home / "wandb"
         self._ports_file = self.home / "ports.json"
+        self._executor_file = self.home / "executor"
 
     @cached_property
     def secrets(self) -> Secrets:
@@ -110,8 +114,29 @@ class Stack:
         self._ports_file.write_text(json.dumps(asdict(ports)))
 
     def forget_ports(self) -> None:
-        """The stack is down: the next start may choose other ports."""
+        """The stack is down: the next start may choose other ports and another executor."""
         self._ports_file.unlink(missing_ok=True)
+        self._executor_file.unlink(missing_ok=True)
+
+    @property
+    def executor(self) -> str:
+        """``local``, or ``celery`` with two workers: as the stack was started, or else as EXECUTOR asks for."""
+        if self._executor_file.exists():
+            return self._executor_file.read_text()
+        executor = (os.environ.get("EXECUTOR") or "local").lower()
+        if executor not in ("local", "celery"):
+            sys.exit(f"error: EXECUTOR={executor} is unknown: give local or celery")
+        return executor
+
+    def keep_executor(self, executor: str) -> None:
+        """Remember the executor for later commands."""
+        self._executor_file.write_text(executor)
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The programs of supervisord.conf that this stack runs."""
+        always = ("postgres", "s3", "mlflow", "scheduler", "triggerer", "webserver")
+        return (*always, "redis", *CELERY_WORKERS) if self.executor == "celery" else always
 
     @property
     def airflow_url(self) -> str:
@@ -173,13 +198,28 @@ class Stack:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         return {"PATH": path, "PYTHONPATH": str(PROJECT)}
 
+    def _celery_configuration(self) -> dict[str, dict[str, object]]:
+        password = self.secrets.airflow_password
+        return {
+            "celery": {
+                "broker_url": f"redis://:{password}@127.0.0.1:{self.ports.redis}/0",
+                "result_backend": self.database_url("airflow").replace("postgresql+psycopg2", "db+postgresql"),
+            },
+            "logging": {
+                "base_log_folder": self.logs / "tasks",
+                "remote_logging": True,
+                "remote_base_log_folder": f"s3://{LOG_BUCKET}",
+                "remote_log_conn_id": settings.aws_conn_id,
+            },
+        }
+
     def _fixed_environment(self) -> dict[str, str]:
         ports = self.ports
         airflow: dict[str, dict[str, object]] = {
             "core": {
                 "dags_folder": PROJECT / "dags",
                 "plugins_folder": PROJECT / "plugins",
-                "executor": "LocalExecutor",
+                "executor": "CeleryExecutor" if self.executor == "celery" else "LocalExecutor",
                 "parallelism": 4,  # LocalExecutor keeps that many processes, whether they have work or not
                 "load_examples": False,
                 "fernet_key": self.secrets.fernet_key,
@@ -197,6 +237,7 @@ class Stack:
                 "parsing_processes": 1,
             },
             "triggerer": {"default_capacity": 10},
+            **(self._celery_configuration() if self.executor == "celery" else {}),
             "webserver": {
                 "base_url": self.airflow_url,
                 "secret_key": self.secrets.webserver_secret_key,
@@ -206,6 +247,7 @@ class Stack:
                 "show_trigger_form_if_no_params": False,
                 "warn_deployment_exposure": False,
             },
+            "metrics": {"timer_unit_consistency": True},  # else a warning at each start
             "api": {"auth_backends": "airflow.api.auth.backend.basic_auth,airflow.api.auth.backend.session"},
         }
         variables = {
@@ -233,6 +275,7 @@ class Stack:
             "WANDB_DIR": str(self.wandb_dir),
             "WANDB_ERROR_REPORTING": "false",
             "LOCAL_STACK_PYTHON": sys.executable,
+            "LOCAL_STACK_REDIS_PASSWORD": self.secrets.airflow_password,
             "LOCAL_STACK_POSTGRES": str(POSTGRES_BIN / "postgres"),
             "LOCAL_STACK_POSTGRES_USER": POSTGRES_SYSTEM_USER if os.geteuid() == 0 else getpass.getuser(),
             "LOCAL_STACK_MLFLOW": str(PROJECT / ".venv-mlflow" / "bin" / "mlflow"),

@@ -1,5 +1,6 @@
 """`make demo`: run the pipelines as a user would in the UI, follow them live, and show where the results are."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,11 +18,12 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop
 
 from include.settings import settings
 from local_stack import postgres
-from local_stack.config import AIRFLOW_LOGIN, Stack
+from local_stack.config import AIRFLOW_LOGIN, PROJECT, Stack
 
 RUN_TIMEOUT = 900  # seconds for one pipeline, from trigger to end
 POLL = 1.0  # seconds between looks at the runs
 ENDED = ("success", "failed")
+ADDRESS = re.compile(r"https?://[^\s,()]+|include/plots/[^\s,]+")  # what a click can open
 COLOURS = {"success": "green", "failed": "red", "upstream_failed": "red", "running": "cyan", "up_for_retry": "yellow"}
 console = Console(highlight=False, soft_wrap=True)
 
@@ -51,9 +53,10 @@ class Airflow:
             with attempt:
                 self._client.patch(f"/dags/{dag_id}", json={"is_paused": False}).raise_for_status()
 
-    def trigger(self, dag_id: str) -> str:
-        """Start a run and return its id."""
-        return self._client.post(f"/dags/{dag_id}/dagRuns", json={}).raise_for_status().json()["dag_run_id"]
+    def trigger(self, dag_id: str, **params: Any) -> str:
+        """Start a run with these params and return its id."""
+        answer = self._client.post(f"/dags/{dag_id}/dagRuns", json={"conf": params}).raise_for_status()
+        return answer.json()["dag_run_id"]
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         """The DAG run."""
@@ -131,14 +134,25 @@ def run(stack: Stack) -> int:
     if succeeded:
         console.print(results_table(runs))
         for line in result_lines(stack, airflow, {each.dag_id: each for each in runs}):
-            console.print(line)
+            console.print(clickable(line))
     else:
         for words in failure_lines(airflow, runs):
             console.print(words)
     user, password = AIRFLOW_LOGIN
-    console.print(f"\nAirflow: {stack.airflow_url} (login {user}, password {password})   MLflow: {stack.mlflow_url}")
-    console.print("The stack stays up: make status, make stop.")
+    console.print(
+        clickable(f"\nAirflow: {stack.airflow_url} (login {user}, password {password})   MLflow: {stack.mlflow_url}")
+    )
+    console.print("The stack stays up: make open shows it in the browser, make status, make stop.")
     return 0 if succeeded else 1
+
+
+def clickable(line: str) -> Text:
+    """The line with its addresses and local files as links, where the console is a terminal that knows links."""
+    text = Text.from_markup(line)
+    for match in ADDRESS.finditer(text.plain):
+        url = match[0] if "://" in match[0] else (PROJECT / match[0]).as_uri()
+        text.stylize(f"link {url}", *match.span())
+    return text
 
 
 def start_runs(airflow: Airflow) -> Iterator[FollowedRun]:
@@ -244,7 +258,8 @@ def possum_lines(stack: Stack, airflow: Airflow, predict: FollowedRun) -> Iterat
     yield f"[bold]Possum tails[/] {model['name']} version {model['version']}"
     yield (
         f"  cross-validated   R² {metrics['cv_r2_mean']:.2f} ± {metrics['cv_r2_std']:.2f}, RMSE "
-        f"{metrics['cv_rmse_cm_mean']:.2f} cm, on the {metrics['rows_training']:.0f} training animals (5-fold, 20 times)"
+        f"{metrics['cv_rmse_cm_mean']:.2f} cm, on the {metrics['rows_training']:.0f} training animals "
+        f"(5-fold, {metrics['cv_repeats']:.0f} times)"
     )
     yield (
         f"  holdout           R² {metrics['holdout_r2']:.2f}, RMSE {metrics['holdout_rmse_cm']:.2f} cm, on "
@@ -277,7 +292,7 @@ def churn_lines(stack: Stack, airflow: Airflow, churn: FollowedRun) -> Iterator[
     yield f"  all of them       table {settings.warehouse_schema}.pred_churn of the warehouse, 127.0.0.1:{stack.ports.postgres}"
     yield f"  W&B run           {trained['wandb_run']}"
     yield f"  model             {trained['model_uri']}"
-    yield f"  plots             {trained['plots']['roc'].rpartition('/')[0]}/"
+    yield f"  plots             {trained['plots']}"
 
 
 def top_risks(stack: Stack, count: int = 3) -> list[tuple[str, float]]:

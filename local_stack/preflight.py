@@ -34,9 +34,18 @@ def check_folder(stack: Stack) -> None:
         )
 
 
-def check_ports(ports: Ports) -> None:
+def check_redis() -> None:
+    """Fail where the queue's server is not installed."""
+    if not shutil.which("redis-server"):
+        sys.exit(
+            "error: EXECUTOR=celery needs redis-server, which is not installed: install it (Debian, Ubuntu: apt install "
+            "redis-server; macOS: brew install redis), or leave EXECUTOR out"
+        )
+
+
+def check_ports(ports: Ports, *, with_redis: bool = False) -> None:
     """Fail where another program listens on one of the ports."""
-    numbers = asdict(ports)
+    numbers = {name: port for name, port in asdict(ports).items() if name != "redis" or with_redis}
     for name, port in numbers.items():
         variable = f"{name.upper()}_PORT"
         if list(numbers.values()).count(port) > 1:

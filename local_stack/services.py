@@ -20,11 +20,10 @@ from supervisor.xmlrpc import SupervisorTransport
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from local_stack import postgres, preflight
-from local_stack.config import AIRFLOW_LOGIN, MARK, Ports, Stack
+from local_stack.config import AIRFLOW_LOGIN, LOG_BUCKET, MARK, Ports, Stack
 
 START_TIMEOUT = 180  # seconds for the whole stack to become healthy
 STOP_TIMEOUT = 45  # seconds for supervisord to end its processes before they are killed
-PROGRAMS = ("postgres", "s3", "mlflow", "scheduler", "triggerer", "webserver")
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -62,9 +61,14 @@ def start(stack: Stack) -> None:
         preflight.check_folder(stack)
         sweep(stack)  # what a killed supervisord has left would hold ports and files
         stack.forget_ports()
-        ports = Ports.from_environment()
-        preflight.check_ports(ports)
+        ports, executor = Ports.from_environment(), stack.executor
+        if executor == "celery":
+            preflight.check_redis()
+            (stack.home / "redis").mkdir(exist_ok=True)
+            (stack.s3_data / LOG_BUCKET).mkdir(exist_ok=True)  # to rclone a folder is a bucket
+        preflight.check_ports(ports, with_redis=executor == "celery")
         stack.keep_ports(ports)
+        stack.keep_executor(executor)
         postgres.init_data_folder(stack)
         _start_supervisord(stack)
     try:
@@ -74,7 +78,7 @@ def start(stack: Stack) -> None:
         with console.status("starting MLflow and Airflow (the first time their databases are made, about a minute)"):
             _start_programs(stack, "mlflow")
             migrate_airflow(stack)
-            _start_programs(stack, "scheduler", "triggerer", "webserver")
+            _start_programs(stack, *(name for name in stack.programs if name not in ("postgres", "s3", "mlflow")))
             wait_until_healthy(stack)
     except StartError as error:
         sys.exit(f"error: {error}")
@@ -231,27 +235,22 @@ def print_status(stack: Stack) -> bool:
     # narrow enough for 80 columns: only what is wrong with a service may take a second line
     name_column, pid, since_column, url = (Column(name, no_wrap=True) for name in ("service", "pid", "since", "where"))
     table = Table(name_column, "state", pid, since_column, url, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in PROGRAMS:
+    for name in stack.programs:
         info = infos[name]
         running = info["statename"] == "RUNNING"
-        state = info["statename"].lower() + (f", {problems[name]}" if name in problems and running else "")
-        since = datetime.fromtimestamp(info["start"], UTC).astimezone() if running else None
+        problem = problems.get(name) if running else info["description"]
+        state = info["statename"].lower() + (f", {problem}" if problem else "")
+        since = f"{datetime.fromtimestamp(info['start'], UTC).astimezone():%Y-%m-%d %H:%M:%S}" if running else ""
         colour = "green" if running and name not in problems else "red"
-        table.add_row(
-            name,
-            f"[{colour}]{state}[/]",
-            str(info["pid"] or ""),
-            f"{since:%Y-%m-%d %H:%M:%S}" if since else info["description"],
-            where.get(name, ""),
-        )
+        table.add_row(name, f"[{colour}]{state}[/]", str(info["pid"] or ""), since, where.get(name, ""))
     console.print(table)
     console.print(f"Airflow's login: {' / '.join(AIRFLOW_LOGIN)}   state and logs: {stack.home}")
-    return not problems and all(info["statename"] == "RUNNING" for info in infos.values())
+    return not problems and all(infos[name]["statename"] == "RUNNING" for name in stack.programs)
 
 
 def follow_logs(stack: Stack, name: str | None) -> int:
     """Show the end of the services' logs and follow them until interrupted."""
-    names = [name] if name else list(PROGRAMS)
+    names = [name] if name else list(stack.programs)
     files = [str(stack.logs / f"{each}.log") for each in names if (stack.logs / f"{each}.log").exists()]
     if not files:
         sys.exit(f"error: no log of {', '.join(names)} below {stack.logs}: is the stack started? (make start)")

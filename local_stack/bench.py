@@ -1,0 +1,345 @@
+"""`make bench`: how long the pipelines take, and where; `make bench-scale`: how that grows with the data.
+
+Every figure comes from this run, on a stack of its own; docs/benchmarks.md is written anew by `make bench`, and
+docs/benchmarks-scale.md by `make bench-scale`.
+"""
+
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import pandas as pd
+import psutil
+
+from include.churn.generate import write_tables
+from include.possum.schema import read_animals
+from include.settings import INCLUDE, settings
+from local_stack import services
+from local_stack.config import PROJECT, Stack
+from local_stack.demo import Airflow, FollowedRun, task_seconds
+
+REPEATS = 5
+RUN_TIMEOUT = 3600  # seconds for one run of a pipeline
+SAMPLE = 0.2  # seconds between looks at the tasks' memory
+BUCKET = "bench"
+CHAIN = ("feature_eng", "train", "predict")
+POSSUMS = (100, 1_000, 10_000, 100_000, 1_000_000)
+CUSTOMERS = (1_000, 10_000, 100_000, 1_000_000)
+PAYMENTS_PER_ORDER = 10.0  # at scale: about 10 payments a customer
+PARSE = """
+import importlib.util, sys, time
+import airflow
+from airflow.models.dag import DAG
+started = time.perf_counter()
+spec = importlib.util.spec_from_file_location("parsed", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+print(time.perf_counter() - started)
+"""
+
+
+def main() -> None:
+    """Measure on a stack of its own, which is removed in the end."""
+    home = Path(tempfile.mkdtemp(prefix="bench-"))
+    os.environ["LOCAL_STACK_DIR"] = str(home)
+    stack = Stack(home)
+    services.start(stack)
+    try:
+        if sys.argv[1:] == ["scale"]:
+            write_page("benchmarks-scale.md", scale_page(stack))
+        else:
+            write_page("benchmarks.md", speed_page(stack))
+    finally:
+        services.stop(stack)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def write_page(name: str, sections: Iterator[str]) -> None:
+    """Write docs/<name>, headed by date, machine and versions."""
+    machine = f"{platform.system()} {platform.machine()}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total >> 30} GB"
+    packages = ", ".join(
+        f"{name} {version(name)}" for name in ("apache-airflow", "mlflow-skinny", "wandb", "scikit-learn")
+    )
+    head = f"Measured on {datetime.now(UTC):%Y-%m-%d} by `make {name.removesuffix('.md').replace('marks', '')}`: {machine}; "
+    head += f"Python {platform.python_version()}, {packages}."
+    page = "\n\n".join([f"# {name.removesuffix('.md').capitalize().replace('-', ', ')}", head, *sections])
+    (PROJECT / "docs" / name).write_text(page + "\n")
+    sys.stdout.write(f"{page}\n")
+
+
+def table(columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    """A Markdown table."""
+    lines = [columns, tuple("---" for _ in columns), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def spread(values: list[float], digits: int = 1) -> str:
+    """Median, and the smallest and largest value."""
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+# speed
+
+
+def speed_page(stack: Stack) -> Iterator[str]:
+    """The sections of docs/benchmarks.md, measured one after the other."""
+    yield f"Seconds, as median of {REPEATS} runs with the smallest and largest in parentheses."
+    idle = idle_memory(stack)
+    parses = {name: [parse_seconds(name) for _ in range(REPEATS)] for name in (*CHAIN, "customer_analytics")}
+    airflow = Airflow(stack)
+    for dag_id in (*CHAIN, "customer_analytics"):
+        airflow.unpause(dag_id)
+    prepare_bucket(stack)
+    animals = read_animals(INCLUDE / settings.file_path, settings.file_path)
+    run_chain(airflow, stack, animals)  # the first run makes buckets and environments
+    chains = [run_chain(airflow, stack, animals.sample(frac=1, random_state=n)) for n in range(REPEATS)]
+    run_churn(airflow, {})
+    churns = [run_churn(airflow, {}) for _ in range(REPEATS)]
+    cold = []
+    for n in range(REPEATS):
+        shutil.rmtree(stack.home / "prediction-venvs")
+        cold += run_chain(airflow, stack, animals.sample(frac=1, random_state=100 + n)).seconds_of("run_prediction")
+    yield "## From trigger to end, on a warm stack"
+    yield table(
+        ("pipeline", "seconds"),
+        [
+            (
+                "feature_eng, train, predict (new data each time, so that a model is trained)",
+                spread([c.wall for c in chains]),
+            ),
+            ("customer_analytics (W&B offline)", spread([c.wall for c in churns])),
+            ("run_prediction, environment cached", spread([s for c in chains for s in c.seconds_of("run_prediction")])),
+            ("run_prediction, environment built from uv's cache", spread(cold)),
+        ],
+    )
+    yield "## `make demo` from a clean clone, packages in the cache"
+    yield f"{spread([demo_seconds() for _ in range(REPEATS)])} seconds."
+    yield "## Reading a DAG file, in a new process, over importing Airflow"
+    yield table(("file", "seconds"), [(f"dags/{name}.py", spread(values, 2)) for name, values in parses.items()])
+    yield "## Memory"
+    largest = max((peak, task) for c in (*chains, *churns) for task, peak in c.peaks.items())
+    yield (
+        f"The idle stack: {idle:.0f} MB (proportional share of all its processes). "
+        f"The largest task: {largest[1]}, {largest[0]:.0f} MB resident, of which most is shared with the scheduler that it was "
+        "forked from."
+    )
+    yield "## Each task"
+    yield table(("task", "waits in the queue", "runs"), task_rows([*chains, *churns]))
+
+
+def idle_memory(stack: Stack) -> float:
+    """Proportional set size of all processes of the stack in MB, when it has nothing to do."""
+    time.sleep(20)  # the first heartbeats and the parsing of the DAG files are over
+    total = 0
+    for process in services.marked_processes(stack):
+        with suppress(psutil.Error):
+            total += process.memory_full_info().pss if platform.system() == "Linux" else process.memory_info().rss
+    return total / 1e6
+
+
+def parse_seconds(dag_id: str) -> float:
+    """Seconds that a new process takes to read the DAG file once Airflow is imported."""
+    environment = os.environ | {"PYTHONPATH": str(PROJECT), "AIRFLOW_HOME": tempfile.gettempdir()}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PARSE, PROJECT / "dags" / f"{dag_id}.py"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout.splitlines()[-1])
+
+
+def demo_seconds() -> float:
+    """Seconds of `make demo` in a new clone, on ports that are free."""
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder, "clone")
+        subprocess.run(["git", "clone", "--quiet", PROJECT, clone], check=True)
+        names = ("AIRFLOW_PORT", "MLFLOW_PORT", "S3_PORT", "POSTGRES_PORT")
+        ports = {name: str(28100 + number) for number, name in enumerate(names)}
+        environment = {k: v for k, v in os.environ.items() if k != "LOCAL_STACK_DIR"} | ports
+        started = time.monotonic()
+        subprocess.run(["make", "demo"], cwd=clone, env=environment, stdout=subprocess.DEVNULL, check=True)
+        seconds = time.monotonic() - started
+        subprocess.run(["make", "stop"], cwd=clone, env=environment, check=True)
+        return seconds
+
+
+# runs
+
+
+class MeasuredRun:
+    """One pipeline's run: seconds from trigger to end, task instances, peak resident memory by task in MB."""
+
+    def __init__(self, wall: float, tasks: list[dict[str, Any]], peaks: dict[str, float]) -> None:
+        self.wall, self.tasks, self.peaks = wall, tasks, peaks
+
+    def seconds_of(self, task_id: str) -> list[float]:
+        """How long each instance of the task ran."""
+        return [task_seconds(task) for task in self.tasks if task["task_id"] == task_id]
+
+
+def run_chain(airflow: Airflow, stack: Stack, animals: pd.DataFrame) -> MeasuredRun:
+    """Run the possum chain on these animals."""
+    key = f"animals-{time.time_ns()}.csv"
+    s3_client(stack).put_object(Bucket=BUCKET, Key=key, Body=animals.to_csv(index=False).encode())
+    since = datetime.now(UTC)
+    first = airflow.trigger("feature_eng", source=f"s3://{BUCKET}/{key}")
+    feature_eng = FollowedRun("feature_eng", lambda: first)
+    train = FollowedRun("train", lambda: airflow.triggered_by("train", first, since))
+    predict = FollowedRun("predict", lambda: train.run_id and airflow.triggered_by("predict", train.run_id, since))
+    return measure(airflow, [feature_eng, train, predict])
+
+
+def run_churn(airflow: Airflow, params: dict[str, Any]) -> MeasuredRun:
+    """Run customer_analytics."""
+    run_id = airflow.trigger("customer_analytics", **params)
+    return measure(airflow, [FollowedRun("customer_analytics", lambda: run_id)])
+
+
+def measure(airflow: Airflow, runs: list[FollowedRun]) -> MeasuredRun:
+    """Wait for the runs' end and collect what they took; raises RuntimeError where one fails."""
+    deadline = time.monotonic() + RUN_TIMEOUT
+    with watched_memory() as peaks:
+        while time.monotonic() < deadline:
+            for each in runs:
+                each.look(airflow)
+            states = {each.state for each in runs}
+            if states == {"success"}:
+                break
+            if "failed" in states:
+                break
+            time.sleep(0.5)
+    if {each.state for each in runs} != {"success"}:
+        raise RuntimeError(f"no success: {[(each.dag_id, each.state, each.run_id) for each in runs]}")
+    began = datetime.fromisoformat(runs[0].tasks[0]["queued_when"] or runs[0].run["start_date"])
+    began = min(began, datetime.fromisoformat(runs[0].run["start_date"]))
+    ended = max(datetime.fromisoformat(each.run["end_date"]) for each in runs)
+    tasks = [task for each in runs for task in each.tasks]
+    return MeasuredRun((ended - began).total_seconds(), tasks, dict(peaks))
+
+
+@contextmanager
+def watched_memory() -> Iterator[dict[str, float]]:
+    """Meanwhile note the largest resident memory, in MB, of each task's processes, by DAG and task."""
+    peaks: dict[str, float] = defaultdict(float)
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(SAMPLE):
+            for process in psutil.process_iter(["cmdline"]):
+                with suppress(psutil.Error):
+                    words = " ".join(process.info["cmdline"] or ()).split()
+                    if words[:3] == ["airflow", "task", "runner:"]:
+                        family = [process, *process.children(recursive=True)]
+                        peaks[".".join(words[3:5])] = max(
+                            peaks[".".join(words[3:5])], max(each.memory_info().rss for each in family) / 1e6
+                        )
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield peaks
+    finally:
+        over.set()
+        thread.join()
+
+
+def task_rows(runs: list[MeasuredRun]) -> list[tuple[Any, ...]]:
+    """Queue time and run time of each task over all runs."""
+    waits, takes = defaultdict(list), defaultdict(list)
+    for run in runs:
+        for task in run.tasks:
+            if task["state"] == "success" and task["queued_when"] and task["start_date"]:
+                queued = datetime.fromisoformat(task["queued_when"])
+                name = f"{task['dag_id']}: {task['task_id']}"
+                waits[name].append((datetime.fromisoformat(task["start_date"]) - queued).total_seconds())
+                takes[name].append(task_seconds(task))
+    return [(name, spread(waits[name]), spread(takes[name])) for name in takes]
+
+
+# scale
+
+
+def scale_page(stack: Stack) -> Iterator[str]:
+    """The sections of docs/benchmarks-scale.md."""
+    airflow = Airflow(stack)
+    for dag_id in (*CHAIN, "customer_analytics"):
+        airflow.unpause(dag_id)
+    prepare_bucket(stack)
+    yield "One run for each size. Seconds that a task ran / its largest resident memory in MB."
+    yield "## Possums"
+    yield scale_table(POSSUMS, lambda size: run_chain(airflow, stack, many_animals(size)))
+    yield f"## Customers, with about {PAYMENTS_PER_ORDER:.0f} payments each"
+    yield scale_table(CUSTOMERS, lambda size: run_churn(airflow, {"source": many_customers(stack, size)}))
+
+
+def scale_table(sizes: tuple[int, ...], run: Callable[[int], MeasuredRun]) -> str:
+    """A row for each task, a column for each size."""
+    runs = {size: run(size) for size in sizes}
+    rows = []
+    for task in dict.fromkeys(f"{t['dag_id']}.{t['task_id']}" for measured in runs.values() for t in measured.tasks):
+        cells = []
+        for measured in runs.values():
+            seconds = [task_seconds(t) for t in measured.tasks if f"{t['dag_id']}.{t['task_id']}" == task]
+            peak = measured.peaks.get(task)
+            cells.append(f"{max(seconds, default=0):.1f} / {f'{peak:.0f}' if peak else '-'}")
+        rows.append((task, *cells))
+    rows.append(("from trigger to end", *(f"{measured.wall:.1f}" for measured in runs.values())))
+    return table(("task", *(f"{size:,}" for size in sizes)), rows)
+
+
+def many_animals(size: int) -> pd.DataFrame:
+    """Animals like the real ones: drawn from them, with measurements a little changed, each a case of its own."""
+    rng = np.random.default_rng(size)
+    real = read_animals(INCLUDE / settings.file_path, settings.file_path)
+    animals = real.sample(size, replace=True, random_state=size).reset_index(drop=True)
+    animals[settings.key_column] = np.arange(1, size + 1)
+    for column in (*settings.numeric_columns, settings.target_column):
+        if column != "age":
+            animals[column] = (animals[column] * rng.normal(1, 0.005, size)).round(1)
+    return animals
+
+
+def many_customers(stack: Stack, size: int) -> str:
+    """Generate the five CSVs into the bucket and return the folder for the DAG's param."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_tables(size, seed=1, out=Path(folder), payments_per_order=PAYMENTS_PER_ORDER)
+        for path in Path(folder).iterdir():
+            s3_client(stack).upload_file(str(path), BUCKET, f"customers-{size}/{path.name}")
+    return f"s3://{BUCKET}/customers-{size}"
+
+
+def prepare_bucket(stack: Stack) -> None:
+    """Make the bucket that the measured runs read from."""
+    s3_client(stack).create_bucket(Bucket=BUCKET)
+
+
+def s3_client(stack: Stack) -> Any:
+    """A client of the stack's S3 server."""
+    return boto3.client(
+        "s3",
+        endpoint_url=stack.s3_url,
+        aws_access_key_id=stack.secrets.s3_access_key,
+        aws_secret_access_key=stack.secrets.s3_secret_key,
+        region_name="us-east-1",
+    )
+
+
+if __name__ == "__main__":
+    main()
