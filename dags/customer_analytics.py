@@ -2,7 +2,14 @@
 ### Who is about to leave?
 
 Loads the shop's five CSVs into PostgreSQL, transforms them with SQL, trains a random forest that tells churned customers
-from others, tracks it in Weights & Biases (offline without a key), and writes each customer's probability to `pred_churn`.
+from others, and tracks it in Weights & Biases (offline without a key). The new model becomes the champion only if it stands
+the comparison with the present one on customers that neither was trained on. The champion writes each customer's probability
+to `pred_churn`; if the customers differ by more than chance explains from those it was trained on, the dataset
+`drift_detected` is updated.
+
+Trigger it with `score_only` to score other customers with the champion: `source` then needs `customers.csv`, `orders.csv` and
+`payments.csv` only. They take the place of the others in the tables `stg_*` and `customers`, and their probabilities replace
+`pred_churn`, unless `predictions_table` names another table.
 """
 
 import logging
@@ -10,20 +17,24 @@ from datetime import datetime
 from typing import Any
 
 import pandas as pd
-from airflow.decorators import dag, task_group
+from airflow.decorators import dag, task, task_group
 from airflow.models.baseoperator import chain
 from airflow.models.param import Param
+from airflow.operators.empty import EmptyOperator
 from airflow.providers.amazon.aws.operators.s3 import S3CreateBucketOperator
 from astro import sql as aql
 
 from include.churn.load import LoadCheckedFileOperator, warehouse_table
 from include.dag_defaults import DEFAULT_ARGS
+from include.datasets import DRIFT_DETECTED
 from include.settings import INCLUDE, settings
 from include.task_errors import fail_at_once
 
 log = logging.getLogger("airflow.task")
 
 SOURCES = ("subscription_periods", "util_months", "customers", "orders", "payments")
+FOR_LABEL = ("subscription_periods", "util_months")  # what scoring does without
+JUDGE = "promote_model.compare_with_champion"
 # The tables that the SQL names: the loaded files, and the date on which customers are looked at
 STAGING = {name: warehouse_table(f"stg_{name}") for name in SOURCES}
 SQL_PARAMETERS = {
@@ -50,6 +61,18 @@ SQL_PARAMETERS = {
             minLength=1,
             description="Folder of the five CSVs: relative to include/, or s3://bucket/prefix",
         ),
+        "score_only": Param(
+            False,
+            type="boolean",
+            description="Train nothing: score the customers in source, of whom customers.csv, orders.csv and payments.csv "
+            "are enough, with the champion",
+        ),
+        "predictions_table": Param(
+            "pred_churn",
+            type="string",
+            pattern="^pred_[a-z0-9_]{1,50}$",
+            description="The table that the predictions replace; its name begins with pred_",
+        ),
         "as_of_date": Param(
             None,
             type=["null", "string"],
@@ -75,36 +98,54 @@ def customer_analytics() -> None:
     @task_group
     def extract_and_load() -> None:
         for name in SOURCES:
-            LoadCheckedFileOperator(task_id=f"load_{name}", name=name, source=f"{{{{ params.source }}}}/{name}.csv")
+            LoadCheckedFileOperator(
+                task_id=f"load_{name}",
+                name=name,
+                source=f"{{{{ params.source }}}}/{name}.csv",
+                only_for_training=name in FOR_LABEL,
+            )
 
     @task_group
     def transform() -> dict[str, Any]:
-        def run_sql(task_id: str, file: str, output: str) -> Any:
+        def run_sql(task_id: str, file: str, output: str, trigger_rule: str = "all_success") -> Any:
             return aql.transform_file(
                 file_path=file,
                 task_id=task_id,
                 conn_id=settings.postgres_conn_id,
                 parameters=SQL_PARAMETERS | {"as_of_date": "{{ params.as_of_date or '' }}"},
                 op_kwargs={"output_table": warehouse_table(output)},
+                trigger_rule=trigger_rule,
                 inlets=[],
                 outlets=[],
             )
 
+        # where the label's tables are skipped, so is what is made from them
+        also_for_scoring = "none_failed_min_one_success"
         return {
             "churned": run_sql("transform_churn", "customer_churn_month.sql", "customer_churn_month"),
-            "customers": run_sql("transform_customers", "customers.sql", "customers"),
-            "left_out": run_sql("count_left_out", "churn/left_out.sql", "churn_left_out"),
+            "unlabelled": run_sql("count_unlabelled", "churn/unlabelled.sql", "churn_unlabelled"),
+            "customers": run_sql("transform_customers", "customers.sql", "customers", also_for_scoring),
+            "left_out": run_sql("count_left_out", "churn/left_out.sql", "churn_left_out", also_for_scoring),
         }
 
-    @aql.dataframe(inlets=[], outlets=[])
+    @aql.dataframe(inlets=[], outlets=[], trigger_rule="none_failed_min_one_success")
     @fail_at_once
-    def features(churned: pd.DataFrame, customers: pd.DataFrame, left_out: pd.DataFrame) -> pd.DataFrame:
-        """Number of orders, lifetime value and label of each customer; the log counts what the rules left out."""
+    def features(
+        churned: pd.DataFrame, customers: pd.DataFrame, left_out: pd.DataFrame, unlabelled: pd.DataFrame
+    ) -> pd.DataFrame:
+        """Number of orders, lifetime value and, for training, label of each customer; the log counts what was left out."""
         from include.churn.features import build_features, describe_left_out
 
-        for sentence in describe_left_out(left_out.iloc[0].to_dict()):
-            log.info(sentence)
+        for counts in (left_out, unlabelled):
+            if counts is not None:  # as unlabelled and churned are where the label's tables are skipped
+                for sentence in describe_left_out(counts.iloc[0].to_dict()):
+                    log.info(sentence)
         return build_features(customers, churned)
+
+    @task.branch
+    def train_or_score(**context: Any) -> str:
+        """Train and judge a model first, or score with the present champion at once?"""
+        return "fetch_champion" if context["params"]["score_only"] else "train"
 
     @aql.dataframe(inlets=[], outlets=[])
     @fail_at_once
@@ -118,23 +159,82 @@ def customer_analytics() -> None:
         params = context["params"]
         return tracking.train(feature_df, context["run_id"], params["hyper_parameters"], params["as_of_date"])
 
+    @task_group
+    def promote_model(feature_df: Any, trained: Any) -> None:
+        @task.branch
+        @fail_at_once
+        def compare_with_champion(feature_df: pd.DataFrame, trained: dict[str, Any], **context: Any) -> str:
+            """Is the new model good enough to become the champion? Moves the alias and writes the gate's record."""
+            from include.churn.champion import judge
+
+            decision, champion = judge(feature_df, trained, context["run_id"])
+            context["ti"].xcom_push("decision", {"outcome": decision.outcome, "reason": decision.reason})
+            if champion:
+                online = trained["server"] is not None
+                handed_over = {"champion": champion.handed_over(), "trained_online": online}
+                context["ti"].xcom_push("handed_over", handed_over)
+            return f"promote_model.{'new_champion' if decision.promoted else 'champion_stays'}"
+
+        chain(
+            compare_with_champion(feature_df, trained),
+            [EmptyOperator(task_id="new_champion"), EmptyOperator(task_id="champion_stays")],
+        )
+
+    @task(trigger_rule="none_failed_min_one_success", multiple_outputs=False, show_return_value_in_logs=False)
+    @fail_at_once
+    def fetch_champion(**context: Any) -> dict[str, Any]:
+        """The model to score with: who was the champion when the new model had been judged, or who is it now."""
+        from airflow.exceptions import AirflowSkipException
+
+        from include.churn.champion import champion_for_scoring
+
+        if context["params"]["score_only"]:
+            return {"champion": champion_for_scoring().handed_over(), "trained_online": None}
+        handed_over = context["ti"].xcom_pull(task_ids=JUDGE, key="handed_over")
+        if not handed_over:
+            raise AirflowSkipException(
+                "No model has been good enough to be the champion yet: nobody is scored, the predictions stay as they are"
+            )
+        return handed_over
+
     @aql.dataframe(inlets=[], outlets=[])
     @fail_at_once
-    def predict(feature_df: pd.DataFrame, trained: dict) -> pd.DataFrame:
-        """Each customer's churn probability by that very model, swapped into pred_churn in one transaction."""
+    def predict(feature_df: pd.DataFrame, handed_over: dict) -> pd.DataFrame:
+        """Each customer's churn probability by the champion, swapped into the table in one transaction."""
         from airflow.operators.python import get_current_context
 
         from include.churn import tracking, warehouse
 
-        predictions = tracking.predict(feature_df, trained, get_current_context()["run_id"])
-        warehouse.replace_predictions(predictions)
+        context = get_current_context()
+        table = context["params"]["predictions_table"]
+        predictions, drift = tracking.predict(feature_df, handed_over, context["run_id"], table)
+        warehouse.replace_predictions(predictions, table)
+        context["ti"].xcom_push("drift", drift)
         return predictions
+
+    @task(outlets=[DRIFT_DETECTED])
+    def drift_detected(drift: dict[str, Any], *, outlet_events: Any = None, run_id: str | None = None) -> None:
+        """Update the dataset drift_detected, on which a retraining may be scheduled; skipped where nothing has drifted."""
+        from airflow.exceptions import AirflowSkipException
+
+        if not drift["detected"]:
+            raise AirflowSkipException(drift["sentence"])
+        log.warning("%s. Report: %s", drift["sentence"], drift["report"])
+        outlet_events[DRIFT_DETECTED].extra = {
+            "model": settings.churn_artifact_name,
+            "version": drift["model_version"],
+            "dag_run": run_id,
+        }
 
     loaded = extract_and_load()
     tables = transform()
-    feature_df = features(**tables)
     chain(create_buckets_if_not_exists, loaded, [table.operator for table in tables.values()])
-    predict(feature_df, train(feature_df))
+    feature_df = features(**tables)
+    trained = train(feature_df)
+    branch, champion = train_or_score(), fetch_champion()
+    chain(feature_df, branch, [trained, champion])
+    chain(promote_model(feature_df, trained), champion)
+    drift_detected(predict(feature_df, champion)["drift"])
 
 
 customer_analytics()

@@ -1,9 +1,4 @@
-"""
-### Features for the possum model
-
-Prepares buckets and the MLflow experiment, checks the animals in `include/possum.csv`, turns them into features and
-writes these to the data bucket. Its last task updates the dataset `s3://data_possum.csv`, which starts the DAG `train`.
-"""
+"""Features for the possum model; what the DAG does, for its readers in the UI: include/docs/feature_eng.md."""
 
 from datetime import datetime
 from typing import Any
@@ -18,9 +13,12 @@ from astro import sql as aql
 from astro.files import File
 
 from include.dag_defaults import DEFAULT_ARGS
+from include.dataset_events import hand_over
 from include.datasets import POSSUM_FEATURES
+from include.links import MLflowExperimentLink, MLflowRunLink, ObjectsLink, add_links
 from include.run_key import run_key
-from include.settings import settings
+from include.settings import INCLUDE, settings
+from include.sources import CSV_SOURCE
 from include.task_errors import fail_at_once
 
 
@@ -32,6 +30,9 @@ def data_file(folder: str) -> File:
 
 FEATURES_FILE = data_file("features")
 ANIMALS_FILE = data_file("animals")
+EXPERIMENT_NOTE = """\
+Tail length of possums. Runs *Scaler* turn animals into features (DAG feature_eng), runs *RidgeCV* are trained models with their
+figures, model card and plot (train, predict), runs *Drift check* compare scored animals with those trained on (predict)."""
 
 
 @dag(
@@ -44,20 +45,22 @@ ANIMALS_FILE = data_file("animals")
         "source": Param(
             settings.file_path,
             type="string",
-            minLength=1,
-            description="The animals' CSV: a path relative to include/, or s3://bucket/key",
+            title="The animals' CSV",
+            pattern=CSV_SOURCE,
+            description="A path relative to include/, or s3://bucket/key",
         )
     },
     tags=["possum", "mlflow", "feature engineering"],
-    doc_md=__doc__,
+    doc_md=str(INCLUDE / "docs" / "feature_eng.md"),
 )
 def feature_eng() -> None:
-    start = EmptyOperator(task_id="start")
+    start = EmptyOperator(task_id="start", doc_md="Where a run begins.")
 
     create_buckets_if_not_exists = S3CreateBucketOperator.partial(
         task_id="create_buckets_if_not_exists",
         aws_conn_id=settings.aws_conn_id,
         map_index_template="{{ task.bucket_name }}",
+        doc_md="Make the three buckets, one task each; those that are there stay as they are.",
     ).expand(bucket_name=settings.buckets)
 
     @task_group
@@ -78,7 +81,7 @@ def feature_eng() -> None:
             chosen = "experiment_exists" if is_usable(experiments, settings.experiment_name) else "create_experiment"
             return f"prepare_mlflow_experiment.{chosen}"
 
-        experiment_exists = EmptyOperator(task_id="experiment_exists")
+        experiment_exists = EmptyOperator(task_id="experiment_exists", doc_md="Nothing to do: it is there.")
 
         @task
         @fail_at_once
@@ -93,8 +96,9 @@ def feature_eng() -> None:
         @fail_at_once
         def get_current_experiment_id() -> str:
             """The experiment's id, whichever way it came to be."""
-            from include.mlflow_experiment import get_experiment_id
+            from include.mlflow_experiment import describe_experiment, get_experiment_id
 
+            describe_experiment(settings.experiment_name, EXPERIMENT_NOTE)
             return get_experiment_id(settings.experiment_name)
 
         experiments = list_existing_experiments()
@@ -144,22 +148,31 @@ def feature_eng() -> None:
             "animals_uri": animals_file.path,
             "animals_sha256": sha256_hex(read_object(animals_file.path)),
         }
-        outlet_events[POSSUM_FEATURES].extra = reference
+        hand_over(outlet_events, POSSUM_FEATURES, reference)
         return reference
 
     animals = extract_data("{{ params.source }}")
     features = build_features(animals, prepare_mlflow_experiment())
-    save_data_to_s3 = export("save_data_to_s3", features, FEATURES_FILE)
-    save_animals_to_s3 = export("save_animals_to_s3", animals, ANIMALS_FILE)
+    save_data_to_s3 = export("save_data_to_s3", features, FEATURES_FILE, "The features, as CSV in the data bucket.")
+    save_animals_to_s3 = export("save_animals_to_s3", animals, ANIMALS_FILE, "The checked animals, as CSV beside them.")
     chain(start, create_buckets_if_not_exists, animals)
     end(save_data_to_s3, save_animals_to_s3, features["scaler"])
 
 
-def export(task_id: str, frame: Any, file: File) -> Any:
+def export(task_id: str, frame: Any, file: File, doc: str) -> Any:
     """Astro SDK's export_file, without the dataset that the SDK would name by the path's template."""
     return aql.export_file(
-        task_id=task_id, input_data=frame, output_file=file, if_exists="replace", inlets=[], outlets=[]
+        task_id=task_id, input_data=frame, output_file=file, if_exists="replace", inlets=[], outlets=[], doc_md=doc
     )
 
 
-feature_eng()
+add_links(
+    feature_eng(),
+    {
+        "create_buckets_if_not_exists": (ObjectsLink,),
+        "prepare_mlflow_experiment.get_current_experiment_id": (MLflowExperimentLink,),
+        "build_features": (MLflowExperimentLink, MLflowRunLink),
+        "save_data_to_s3": (ObjectsLink,),
+        "save_animals_to_s3": (ObjectsLink,),
+    },
+)

@@ -1,13 +1,4 @@
-"""
-### Predict tail lengths
-
-Starts when `train` has updated `model_trained`: scores the animals with the champion that its event names, in a virtual
-environment of the model's own requirements, plots prediction against truth and writes the predictions to the data bucket.
-Before, the animals are checked against the schema and the model's signature, and compared with those that the model was
-trained on: if they differ by more than chance explains, the dataset `drift_detected` is updated.
-
-Trigger it by hand with `source` to score other animals; they need no tail length.
-"""
+"""Predict tail lengths; what the DAG does, for its readers in the UI: include/docs/predict.md."""
 
 from datetime import datetime
 from typing import Any
@@ -18,9 +9,19 @@ from airflow.models.baseoperator import chain
 from airflow.models.param import Param
 
 from include.dag_defaults import DEFAULT_ARGS
+from include.dataset_events import hand_over, reference_from_event
 from include.datasets import DRIFT_DETECTED, MODEL_TRAINED
+from include.links import (
+    MLflowExperimentLink,
+    MLflowModelLink,
+    MLflowRunLink,
+    ObjectsLink,
+    add_links,
+    record_model,
+)
 from include.run_key import run_key
-from include.settings import settings
+from include.settings import INCLUDE, settings
+from include.sources import CSV_SOURCE
 from include.task_errors import fail_at_once
 
 NEEDED = {"experiment_id", "run_id", "model_uri", "name", "version", "metrics", "animals_uri", "animals_sha256"}
@@ -35,25 +36,25 @@ NEEDED = {"experiment_id", "run_id", "model_uri", "name", "version", "metrics", 
         "source": Param(
             None,
             type=["null", "string"],
-            description="A CSV of animals to score: a path relative to include/, or s3://bucket/key; "
-            "empty: the animals of the training run",
+            title="A CSV of animals to score",
+            pattern=CSV_SOURCE,
+            description="A path relative to include/, or s3://bucket/key; empty: the animals of the training run",
         )
     },
     tags=["possum", "mlflow", "prediction"],
-    doc_md=__doc__,
+    doc_md=str(INCLUDE / "docs" / "predict.md"),
 )
 def predict() -> None:
     @task(inlets=[MODEL_TRAINED])
     @fail_at_once
     def fetch_model_run_id(**context: Any) -> str:
         """The model that the dataset's event refers to; the tasks below use this one and no other."""
-        from include.dataset_events import reference_from_event
-
         model = reference_from_event(context, MODEL_TRAINED, needed=NEEDED)
         context["ti"].xcom_push("model", model)
+        record_model(model)
         return model["run_id"]
 
-    @task(show_return_value_in_logs=False)
+    @task
     @fail_at_once
     def fetch_feature_df_no_target(model: dict[str, Any], source: str) -> pd.DataFrame:
         """The animals' features, without what is to be predicted, checked against schema and signature."""
@@ -63,7 +64,7 @@ def predict() -> None:
         connect_mlflow()
         return scoring.read_batch(model, source)
 
-    @task(show_return_value_in_logs=False)
+    @task
     @fail_at_once
     def fetch_target(model: dict[str, Any], source: str) -> pd.DataFrame:
         """The true tail lengths by case, as far as they are known."""
@@ -82,9 +83,10 @@ def predict() -> None:
         return check_batch(context, model, batch).drifted
 
     @task(outlets=[DRIFT_DETECTED])
-    def drift_detected(model: dict[str, Any], *, outlet_events: Any = None, run_id: str | None = None) -> None:
+    def report_drift(model: dict[str, Any], *, outlet_events: Any = None, run_id: str | None = None) -> None:
         """Update the dataset drift_detected, on which a retraining may be scheduled."""
-        outlet_events[DRIFT_DETECTED].extra = {"model": model["name"], "version": model["version"], "dag_run": run_id}
+        reference = {"model": model["name"], "version": model["version"], "dag_run": run_id}
+        hand_over(outlet_events, DRIFT_DETECTED, reference)
 
     @task
     @fail_at_once
@@ -96,7 +98,7 @@ def predict() -> None:
         connect_mlflow()
         return add_requirements(model["model_uri"], "boto3", "pandas")
 
-    @task(show_return_value_in_logs=False)
+    @task
     @fail_at_once
     def run_prediction(model_uri: str, data: pd.DataFrame, **context: Any) -> list[float]:
         """Tail lengths in cm, in the rows' order, from the provider's operator."""
@@ -111,7 +113,7 @@ def predict() -> None:
         )
         return operator.predict()
 
-    @task(show_return_value_in_logs=False)
+    @task
     def join_predictions(features: pd.DataFrame, predictions: list[float], target: pd.DataFrame) -> pd.DataFrame:
         """Prediction and truth by case."""
         from include.possum import results
@@ -141,10 +143,18 @@ def predict() -> None:
     model = fetch_model_run_id()["model"]
     source = "{{ params.source or '' }}"
     batch = fetch_feature_df_no_target(model, source)
-    chain(check_drift(model, batch), drift_detected(model))
+    chain(check_drift(model, batch), report_drift(model))
     predictions = join_predictions(batch, run_prediction(add_line_to_file(model), batch), fetch_target(model, source))
     plot_predictions(predictions, model)
     save_predictions(predictions)
 
 
-predict()
+add_links(
+    predict(),
+    {
+        "fetch_model_run_id": (MLflowModelLink, MLflowRunLink),
+        "check_drift": (MLflowExperimentLink, MLflowRunLink),
+        "plot_predictions": (MLflowRunLink, ObjectsLink),
+        "save_predictions": (ObjectsLink,),
+    },
+)

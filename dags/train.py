@@ -1,11 +1,4 @@
-"""
-### Train the possum model
-
-Starts when `feature_eng` has updated `s3://data_possum.csv`: trains a RidgeCV on just those features, tracks it in MLflow,
-registers it as a new version and puts that into the stage Staging. The new version becomes the champion, which `predict`
-uses, only if it stands the comparison with the present one on animals that neither was trained on. The last task updates
-the dataset `model_trained`, which starts the DAG `predict`.
-"""
+"""Train the possum model; what the DAG does, for its readers in the UI: include/docs/train.md."""
 
 from datetime import datetime
 from typing import Any
@@ -18,14 +11,22 @@ from airflow.operators.empty import EmptyOperator
 from mlflow_provider.operators.registry import TransitionModelVersionStageOperator
 
 from include.dag_defaults import DEFAULT_ARGS
+from include.dataset_events import hand_over, reference_from_event
 from include.datasets import MODEL_TRAINED, POSSUM_FEATURES
+from include.links import MLflowExperimentLink, MLflowModelLink, MLflowRunLink, add_links
 from include.mlflow_registry import EnsureModelVersionOperator, EnsureRegisteredModelOperator
-from include.settings import settings
+from include.settings import INCLUDE, settings
 from include.task_errors import fail_at_once
 
 MODEL = {"mlflow_conn_id": settings.mlflow_conn_id, "name": settings.registered_model_name}
 VERSION = "{{ ti.xcom_pull(task_ids='register_model.create_model_version')['model_version']['version'] }}"
 NEEDED = {"features_uri", "features_sha256", "animals_uri", "animals_sha256", "scaler_run_id", "scaler_model_uri"}
+
+# What the trigger form checks; the task knows all arguments, and refuses the others with a list of them
+RIDGE_ARGUMENTS = {
+    "alphas": {"type": "array", "minItems": 1, "items": {"type": "number", "exclusiveMinimum": 0}},
+    "fit_intercept": {"type": "boolean"},
+}
 
 
 @dag(
@@ -37,18 +38,19 @@ NEEDED = {"features_uri", "features_sha256", "animals_uri", "animals_sha256", "s
         "hyper_parameters": Param(
             {},
             type="object",
+            title="Hyperparameters",
+            properties=RIDGE_ARGUMENTS,
             description='Arguments of scikit-learn\'s RidgeCV in place of the default ones, such as {"alphas": [0.1, 1, 10]}',
         )
     },
     tags=["possum", "mlflow", "training"],
-    doc_md=__doc__,
+    doc_md=str(INCLUDE / "docs" / "train.md"),
 )
 def train() -> None:
-    @task(inlets=[POSSUM_FEATURES], show_return_value_in_logs=False)
+    @task(inlets=[POSSUM_FEATURES])
     @fail_at_once
     def fetch_feature_df(**context: Any) -> pd.DataFrame:
         """The features that the dataset's event refers to."""
-        from include.dataset_events import reference_from_event
         from include.possum.tracking import read_features
 
         reference = reference_from_event(context, POSSUM_FEATURES, needed=NEEDED)
@@ -63,7 +65,7 @@ def train() -> None:
 
         return get_experiment_id(settings.experiment_name)
 
-    @task(show_return_value_in_logs=False)
+    @task
     @fail_at_once
     def train_model(
         feature_df: pd.DataFrame,
@@ -91,19 +93,29 @@ def train() -> None:
             known = list_registered_models(settings.registered_model_name)
             return f"register_model.{'model_already_registered' if known else 'create_registered_model'}"
 
-        model_already_registered = EmptyOperator(task_id="model_already_registered")
+        model_already_registered = EmptyOperator(
+            task_id="model_already_registered", doc_md="Nothing to do: the registry knows the model."
+        )
         create_registered_model = EnsureRegisteredModelOperator(
-            task_id="create_registered_model", description="Tail length of possums, in cm", **MODEL
+            task_id="create_registered_model",
+            doc_md="Make the registered model; its description and tags are written by `compare_with_champion`.",
+            **MODEL,
         )
         create_model_version = EnsureModelVersionOperator(
             task_id="create_model_version",
             source=trained["source"],
             run_id=trained["run_id"],
             trigger_rule="none_failed_min_one_success",
+            doc_md="Register the run's model as a new version, once for each run.",
             **MODEL,
         )
         transition_model = TransitionModelVersionStageOperator(
-            task_id="transition_model", version=VERSION, stage="Staging", archive_existing_versions=True, **MODEL
+            task_id="transition_model",
+            version=VERSION,
+            stage="Staging",
+            archive_existing_versions=True,
+            doc_md="Put the new version into the stage Staging, and archive the one that was there.",
+            **MODEL,
         )
         chain(
             check_if_model_already_registered(),
@@ -129,7 +141,10 @@ def train() -> None:
 
         chain(
             compare_with_champion(reference, VERSION),
-            [EmptyOperator(task_id="new_champion"), EmptyOperator(task_id="champion_stays")],
+            [
+                EmptyOperator(task_id="new_champion", doc_md="The new version is the champion now."),
+                EmptyOperator(task_id="champion_stays", doc_md="The new version was not good enough."),
+            ],
         )
 
     @task(outlets=[MODEL_TRAINED], trigger_rule="none_failed_min_one_success")
@@ -147,7 +162,7 @@ def train() -> None:
             raise AirflowSkipException(
                 "No version has been good enough to be the champion yet: nothing to predict with"
             )
-        outlet_events[MODEL_TRAINED].extra = features | champion
+        hand_over(outlet_events, MODEL_TRAINED, features | champion)
 
     feature_df = fetch_feature_df()
     reference = feature_df["reference"]
@@ -155,4 +170,15 @@ def train() -> None:
     chain(trained, register_model(trained), promote_model(reference), end(reference))
 
 
-train()
+add_links(
+    train(),
+    {
+        "fetch_experiment_id": (MLflowExperimentLink,),
+        "train_model": (MLflowExperimentLink, MLflowRunLink),
+        "register_model.create_registered_model": (MLflowModelLink,),
+        "register_model.create_model_version": (MLflowModelLink,),
+        "register_model.transition_model": (MLflowModelLink,),
+        "promote_model.compare_with_champion": (MLflowModelLink, MLflowRunLink),
+        "end": (MLflowModelLink,),
+    },
+)

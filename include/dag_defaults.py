@@ -3,6 +3,10 @@
 from datetime import timedelta
 from typing import Any
 
+from include.links import record_outcome
+from include.notifications import FailureNotifier
+from include.task_logs import quieten_libraries
+
 OWNER = "data-science"
 
 # Services on a network are away at times: two more tries, the second after a longer pause. Bad input and bad
@@ -15,4 +19,12 @@ DEFAULT_ARGS: dict[str, Any] = {
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=2),
     "execution_timeout": timedelta(minutes=15),
+    "on_failure_callback": FailureNotifier(),
+    # buttons in the UI that lead to what the task has made
+    "post_execute": record_outcome,
+    # the tasks say themselves what came out
+    "show_return_value_in_logs": False,
 }
+
+# here, as every DAG file imports this module, and a task's process its DAG file
+quieten_libraries()

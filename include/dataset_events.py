@@ -37,11 +37,22 @@ def reference_from_event(context: Any, dataset: Dataset, needed: set[str]) -> di
             "it was probably made by hand: run the DAG that updates the dataset"
         )
     log.info(
-        "Using the event of %s %s: from run %s of %s, %s",
+        "Using the event of %s %s: from run %s of %s\n%s",
         dataset.uri,
         reason,
         event.source_run_id,
         event.source_dag_id,
-        event.extra,
+        _as_lines(event.extra),
     )
     return dict(event.extra)
+
+
+def hand_over(outlet_events: Any, dataset: Dataset, reference: dict[str, Any]) -> None:
+    """Put the reference into the dataset event that Airflow makes when the task succeeds."""
+    outlet_events[dataset].extra = reference
+    log.info("Dataset %s is updated with\n%s", dataset.uri, _as_lines(reference))
+
+
+def _as_lines(reference: dict[str, Any]) -> str:
+    """For a log; figures are in MLflow."""
+    return "\n".join(f"  {key}: {value}" for key, value in reference.items() if not isinstance(value, dict))

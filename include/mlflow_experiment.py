@@ -1,8 +1,12 @@
 """The MLflow experiment that the runs belong to."""
 
+import logging
 from typing import Any
 
+from include.links import MLflowExperimentLink, experiment_url, record_link
 from include.mlflow_api import ALREADY_EXISTS, DOES_NOT_EXIST, MLflowApiError, call_mlflow
+
+log = logging.getLogger(__name__)
 
 
 def list_experiments(name: str) -> list[dict[str, Any]]:
@@ -10,7 +14,10 @@ def list_experiments(name: str) -> list[dict[str, Any]]:
     quoted = name.replace("'", "''")
     answer = call_mlflow("POST", "experiments/search", max_results=100, filter=f"name = '{quoted}'", view_type="ALL")
     wanted = ("experiment_id", "name", "lifecycle_stage")
-    return [{key: each[key] for key in wanted} for each in answer.get("experiments", [])]
+    found = [{key: each[key] for key in wanted} for each in answer.get("experiments", [])]
+    states = ", ".join(f"{each['experiment_id']} ({each['lifecycle_stage']})" for each in found)
+    log.info("Experiments named %s: %s", name, states or "none")
+    return found
 
 
 def is_usable(experiments: list[dict[str, Any]], name: str) -> bool:
@@ -27,11 +34,12 @@ def create_or_restore_experiment(existing: list[dict[str, Any]], name: str, arti
             except MLflowApiError as error:
                 if error.code != DOES_NOT_EXIST:  # among the deleted ones: another run has just restored it
                     raise
+            log.info("Experiment %s was deleted and is back", name)
             return each["experiment_id"]
     try:
-        return call_mlflow("POST", "experiments/create", name=name, artifact_location=artifact_location)[
-            "experiment_id"
-        ]
+        made = call_mlflow("POST", "experiments/create", name=name, artifact_location=artifact_location)
+        log.info("Experiment %s made, with its artifacts in %s", name, artifact_location)
+        return made["experiment_id"]
     except MLflowApiError as error:
         if error.code != ALREADY_EXISTS:  # another run was faster
             raise
@@ -40,4 +48,16 @@ def create_or_restore_experiment(existing: list[dict[str, Any]], name: str, arti
 
 def get_experiment_id(name: str) -> str:
     """The id of the experiment of that name; raises MLflowApiError where there is none."""
-    return call_mlflow("GET", "experiments/get-by-name", experiment_name=name)["experiment"]["experiment_id"]
+    id_ = call_mlflow("GET", "experiments/get-by-name", experiment_name=name)["experiment"]["experiment_id"]
+    record_link(MLflowExperimentLink, experiment_url(id_))
+    return id_
+
+
+def describe_experiment(name: str, description: str) -> None:
+    """Make the experiment's page one for training models, with a description; what someone has written there stays."""
+    experiment = call_mlflow("GET", "experiments/get-by-name", experiment_name=name)["experiment"]
+    present = {tag["key"] for tag in experiment.get("tags", [])}
+    for key, value in {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": description}.items():
+        if key not in present:
+            id_ = experiment["experiment_id"]
+            call_mlflow("POST", "experiments/set-experiment-tag", experiment_id=id_, key=key, value=value)

@@ -1,5 +1,6 @@
 """The provider's registry operators, made safe to run again: what is there already is used, not made twice."""
 
+import logging
 from typing import Any
 
 from airflow.utils.context import Context
@@ -7,12 +8,16 @@ from mlflow_provider.operators.registry import CreateModelVersionOperator, Creat
 
 from include.mlflow_api import ALREADY_EXISTS, MLflowApiError, call_mlflow
 
+log = logging.getLogger(__name__)
+
 
 def list_registered_models(name: str) -> list[str]:
     """The names of the registered models with that name: one or none."""
     quoted = name.replace("'", "''")
     answer = call_mlflow("GET", "registered-models/search", filter=f"name = '{quoted}'")
-    return [each["name"] for each in answer.get("registered_models", [])]
+    found = [each["name"] for each in answer.get("registered_models", [])]
+    log.info("Registered models named %s: %s", name, "one" if found else "none")
+    return found
 
 
 def find_model_version(name: str, run_id: str) -> dict[str, Any] | None:
@@ -49,4 +54,5 @@ class EnsureModelVersionOperator(CreateModelVersionOperator):
         if existing := find_model_version(self.name, self.run_id or ""):
             self.log.info("Version %s of %s is of this run already", existing["version"], self.name)
             return {"model_version": existing}
+        self.log.info("New version of %s from %s, of MLflow run %s", self.name, self.source, self.run_id)
         return call_mlflow("POST", "model-versions/create", name=self.name, source=self.source, run_id=self.run_id)

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from include.links import MLflowExperimentLink, MLflowRunLink, experiment_url, record_link, run_url
 from include.settings import settings
+from include.task_logs import quieten_mlflow
 
 if TYPE_CHECKING:
     from airflow.models.connection import Connection
@@ -79,12 +81,7 @@ def connect_mlflow() -> None:
     # warnings that the reader of a task's log can do nothing about
     warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer", module="mlflow")
     warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted", module="mlflow")
-    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # there is no pip in this environment
-
-
-def run_url(experiment_id: str, run_id: str) -> str:
-    """The page of an MLflow run, as the user's browser finds it."""
-    return f"{settings.mlflow_ui_url.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+    quieten_mlflow()
 
 
 @contextmanager
@@ -105,8 +102,15 @@ def task_run(
     with mlflow.start_run(
         experiment_id=experiment_id, run_name=run_name, tags=tags | {TASK_TAG: task, INPUTS_TAG: inputs}
     ) as run:
-        log.info("MLflow run %s: %s", run_name, run_url(experiment_id, run.info.run_id))
+        record_run(run)
         yield run
+
+
+def record_run(run: Any) -> None:
+    """Give the task the buttons for this MLflow run and its experiment, and say in its log where the run is."""
+    log.info("MLflow run %s", run.info.run_name)
+    record_link(MLflowExperimentLink, experiment_url(run.info.experiment_id))
+    record_link(MLflowRunLink, run_url(run.info.experiment_id, run.info.run_id))
 
 
 def task_name(context: Any) -> str:

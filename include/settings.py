@@ -7,7 +7,7 @@ is not here: that is what the Airflow connections named below say.
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 INCLUDE = Path(__file__).parent
@@ -31,6 +31,10 @@ class Settings(BaseSettings):
 
     # where a browser finds what the tasks reach by the connections, for links in logs
     mlflow_ui_url: str = "http://localhost:5000"
+    object_ui_url: str | None = Field(None, description="an object's page, with {bucket} and {key} in it; none without")
+
+    # whom to tell when a task has failed: an Apprise URL, which holds a secret
+    notify_url: SecretStr | None = None
 
     # the possum pipeline
     file_path: str = Field("possum.csv", description="the animals' CSV, relative to include/")

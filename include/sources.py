@@ -6,6 +6,9 @@ from include.errors import InputError
 from include.object_store import read_object
 from include.settings import INCLUDE
 
+# A DAG param that names an input file: an object, or a path below include/ (JSON schema's pattern)
+CSV_SOURCE = r"^(s3://[^/]+/.+|(?!s3:|/).+)$"
+
 
 def read_source(source: str) -> tuple[bytes, str]:
     """Read an input file.

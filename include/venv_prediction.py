@@ -64,7 +64,9 @@ class CachedVenvPredictOperator(ModelLoadAndPredictOperator):
         inherited = {name: os.environ[name] for name in kept if name in os.environ}
         self.env_vars = inherited | mlflow_environment()
         log.info("Scoring %d rows with %s", len(self.data), self.model_uri)
-        return self._execute_python_callable_in_subprocess(python)
+        predictions = self._execute_python_callable_in_subprocess(python)
+        log.info("%d predictions, from %.1f to %.1f", len(predictions), min(predictions), max(predictions))
+        return predictions
 
 
 def cache_folder() -> Path:

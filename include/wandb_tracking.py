@@ -370,6 +370,16 @@ def fetch_model(tracked: TrackedRun, reference: ModelReference, *, timeout: floa
     return content
 
 
+def give_alias(tracked: TrackedRun, reference: ModelReference, alias: str) -> None:
+    """Give a published version an alias; the server takes it from the version that has it."""
+    with _explained(tracked.target, f"giving {reference.qualified_name} the alias {alias}", TimeoutError, OSError):
+        artifact = _wandb().Api().artifact(str(reference.qualified_name), type=MODEL_TYPE)
+        if alias not in artifact.aliases:
+            artifact.aliases.append(alias)
+            artifact.save()
+    log.info("%s has the alias %s", reference.qualified_name, alias)
+
+
 def _download_elsewhere(reference: ModelReference, place: Path, target: Target, timeout: float) -> Path:
     """Download and verify in a child process, within the time; return the folder of the files."""
     project_root = Path(__file__).parent.parent
@@ -434,6 +444,15 @@ def log_images(tracked: TrackedRun, images: Mapping[str, bytes]) -> None:
             logged[name] = _wandb().Image(str(path))
         with _explained(tracked.target, "logging plots"):
             tracked.run.log(logged)  # copies the files
+
+
+def save_files(tracked: TrackedRun, files: Mapping[str, bytes]) -> None:
+    """Put files beside the run, to be opened from its page."""
+    with _explained(tracked.target, "saving files"):
+        for name, content in files.items():
+            path = Path(tracked.run.dir, name)
+            path.write_bytes(content)
+            tracked.run.save(str(path), base_path=tracked.run.dir, policy="now")
 
 
 # Folders and environment

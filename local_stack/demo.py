@@ -287,6 +287,10 @@ def churn_lines(stack: Stack, airflow: Airflow, churn: FollowedRun) -> Iterator[
         f"{metrics['holdout_rows']:.0f} customers the model has not seen; always the more frequent class gives "
         f"{metrics['holdout_baseline_accuracy']:.2f}"
     )
+    run_id = str(churn.run_id)
+    decision = airflow.xcom("customer_analytics", run_id, "promote_model.compare_with_champion", "decision")
+    yield f"  gate              {decision['reason']}"
+    yield f"  scored by         {airflow.xcom('customer_analytics', run_id, 'predict', 'drift')['model_version']}"
     risks = ", ".join(f"{name} ({probability:.0%})" for name, probability in top_risks(stack))
     yield f"  top risks         {risks}"
     yield f"  all of them       table {settings.warehouse_schema}.pred_churn of the warehouse, 127.0.0.1:{stack.ports.postgres}"

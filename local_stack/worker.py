@@ -45,7 +45,8 @@ def main() -> None:
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
     for name in COPIED:
         shutil.copytree(PROJECT / name, home / "project" / name, ignore=ignored)
-    shutil.copy(PROJECT / "uv.lock", home / "project")
+    for name in ("uv.lock", "requirements.txt"):
+        shutil.copy(PROJECT / name, home / "project")
     environment = worker_environment(home)
     os.chdir(home)
     command = ["airflow", "celery", "worker", "--concurrency", "2", "--celery-hostname", f"worker{number}@%h"]

@@ -1,1 +1,5 @@
-"""The churn pipeline's pure functions: no Airflow, no Weights & Biases, no network."""
+"""The churn pipeline.
+
+Pure functions, without Airflow, W&B or network: schema, features, model, plots, model_card, generate. What tasks do with
+them, in the warehouse, the object store and W&B: load, tracking, champion, records, warehouse.
+"""

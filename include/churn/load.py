@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from airflow.exceptions import AirflowSkipException
 from airflow.utils.context import Context
 from astro.dataframes.load_options import PandasLoadOptions
 from astro.files import File
@@ -26,12 +27,13 @@ class LoadCheckedFileOperator(LoadFileOperator):
     Args:
         name: of the table, such as ``orders``.
         source: the CSV, relative to include/ or as ``s3://bucket/key``; templated.
+        only_for_training: whether a run with the param ``score_only`` does without it, and skips the task.
 
     """
 
     template_fields = (*LoadFileOperator.template_fields, "source")
 
-    def __init__(self, *, name: str, source: str, **kwargs: Any) -> None:
+    def __init__(self, *, name: str, source: str, only_for_training: bool = False, **kwargs: Any) -> None:
         super().__init__(
             input_file=File(f"{name}.csv"),  # known when the task runs
             output_table=warehouse_table(f"{STAGING_PREFIX}{name}"),
@@ -43,10 +45,14 @@ class LoadCheckedFileOperator(LoadFileOperator):
         )
         self.name = name
         self.source = source
+        self.only_for_training = only_for_training
 
     @fail_at_once
     def execute(self, context: Context) -> Any:
         """Check the file, say what came in, and load it."""
+        if self.only_for_training and context["params"].get("score_only"):
+            raise AirflowSkipException(f"score_only: {self.name} makes the label, which scoring does without")
+
         from include.churn.schema import check_csv, load_dtypes
         from include.sources import local_path, read_source
 

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import math
 import zipfile
 from collections.abc import Mapping
 from itertools import count
@@ -18,10 +17,18 @@ from skops import io as skops_io
 
 from include.churn.features import check_features
 from include.errors import ConfigurationError, InputError
+from include.holdout import in_holdout
 
 KEY = "customer_id"
 FEATURE_COLUMNS = ["number_of_orders", "customer_lifetime_value"]
 TARGET = "churned"
+
+# Which customers are held out: part of every model's identity. Another salt would put old holdout rows into training.
+HOLDOUT_SHARE = 0.3
+HOLDOUT_SALT = "churn-v1"
+
+# The learning curve is only a picture: beyond this many rows it takes minutes and shows a flat line.
+LEARNING_CURVE_ROWS = 20_000
 
 # shallow trees with large leaves: two features and few rows carry no more
 DEFAULT_HYPER_PARAMETERS: dict[str, Any] = {"n_estimators": 50, "max_depth": 3, "min_samples_leaf": 5}
@@ -34,40 +41,49 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def split(
-    features: pd.DataFrame, test_share: float = 0.3, *, seed: int, folds: int = 5
+    features: pd.DataFrame, share: float = HOLDOUT_SHARE, salt: str = HOLDOUT_SALT, *, folds: int = 5
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Set rows aside for the final test, with the same share of churned customers as the others.
+    """Set rows aside for the final test: those whose customer_id a hash picks, so that no customer ever changes sides.
+
+    Stratified as far as a hash allows: it knows nothing of the label, so each class is held out with the same expected
+    share, and the shares that come out differ by chance, the less the more customers there are. Anything that evens them
+    out would have to look at the other rows, or move a customer when the label changes.
 
     Args:
         features: what build_features returns, in any order; shape (n, 4).
-        test_share: share of the rows to set aside, between 0 and 1.
-        seed: the same seed and rows give the same split, whatever their order.
+        share: expected share of the rows to set aside, between 0 and 1.
+        salt: see include.holdout.in_holdout.
         folds: how many parts cross_validate will deal the training rows into; each needs both classes.
 
     Returns:
         Training rows and held-out rows, each sorted by customer_id.
 
     Raises:
-        InputError: if the features are bad, of one class only, or too few.
-        ConfigurationError: if test_share is not between 0 and 1.
+        InputError: if the features are bad, of one class only, or too few in either part.
+        ConfigurationError: if share is not between 0 and 1.
 
     """
-    if not 0 < test_share < 1:
-        raise ConfigurationError(f"test_share is {test_share}; it must lie between 0 and 1.")
+    if not 0 < share < 1:
+        raise ConfigurationError(f"The holdout's share is {share}; it must lie between 0 and 1.")
     rows = check_features(features).sort_values(KEY, ignore_index=True)
-    counts = {label: int((rows[TARGET] == label).sum()) for label in (0, 1)}
-    # one more than the folds, because the split rounds
-    needed = max(math.ceil((folds + 1) / (1 - test_share)), math.ceil(2 / test_share))
-    if min(counts.values()) < needed:
+    held_out = in_holdout(rows[KEY], share=share, salt=salt)
+    training, holdout = rows[~held_out].reset_index(drop=True), rows[held_out].reset_index(drop=True)
+    (stayed, churned), (stayed_out, churned_out) = (_count_classes(part) for part in (training, holdout))
+    if min(stayed, churned) < folds or min(stayed_out, churned_out) < 1:
         raise InputError(
-            f"Column churned: {counts[1]} of {len(rows)} customers have churned (1), {counts[0]} have not (0). Setting "
-            f"{test_share:.0%} aside and cross-validating the rest in {folds} parts needs at least {needed} of each. "
-            "Load more customers, or choose an as-of date at which some have churned and others have not."
+            f"Column churned: {churned + churned_out} of {len(rows)} customers have churned (1), {stayed + stayed_out} have "
+            f"not (0). Of these a hash of customer_id holds out {churned_out} and {stayed_out}, which leaves {churned} and "
+            f"{stayed} to train on. Needed are at least 1 of each held out, and {folds} of each to train on, for a "
+            f"cross-validation in {folds} parts. Load more customers, or choose an as-of date at which some have churned "
+            "and others have not."
         )
-    training, holdout = model_selection.train_test_split(
-        rows, test_size=test_share, stratify=rows[TARGET], random_state=seed
-    )
-    return training.sort_values(KEY, ignore_index=True), holdout.sort_values(KEY, ignore_index=True)
+    return training, holdout
+
+
+def _count_classes(rows: pd.DataFrame) -> tuple[int, int]:
+    """How many have not churned, and how many have."""
+    churned = int(rows[TARGET].sum())
+    return len(rows) - churned, churned
 
 
 def make_classifier(hyper_parameters: Mapping[str, Any] | None = None, *, seed: int) -> RandomForestClassifier:
@@ -175,7 +191,7 @@ def measure_learning_curve(
     """Measure how the AUC grows with the number of training rows, by one round of stratified cross-validation.
 
     Args:
-        training_rows: shape (n, 4), as split returns them.
+        training_rows: shape (n, 4), as split returns them; of more than LEARNING_CURVE_ROWS that many are drawn.
         hyper_parameters: see make_classifier.
         seed: of the dealing and of the trees.
         folds: parts that take turns as test rows.
@@ -191,6 +207,11 @@ def measure_learning_curve(
     """
     classifier = make_classifier(hyper_parameters, seed=seed)
     rows = _check_both_classes(training_rows, "training", at_least=folds).sort_values(KEY, ignore_index=True)
+    if len(rows) > LEARNING_CURVE_ROWS:
+        rows, _ = model_selection.train_test_split(
+            rows, train_size=LEARNING_CURVE_ROWS, stratify=rows[TARGET], random_state=seed
+        )
+        rows = rows.sort_values(KEY, ignore_index=True)
     rng = np.random.default_rng(seed)
     parts = model_selection.StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
     points = []
@@ -263,6 +284,28 @@ def evaluate(model: RandomForestClassifier, rows: pd.DataFrame, *, prefix: str) 
     return {f"{prefix}{name}": float(value) for name, value in figures.items()}
 
 
+def squared_errors(model: RandomForestClassifier, rows: pd.DataFrame) -> np.ndarray:
+    """Loss of each row: the square of what the probability of churn is away from 0 or 1.
+
+    Its mean is the Brier score, which is best for the true probabilities and nothing else, and which, unlike an AUC, is
+    made of one term for each row, so that two models can be compared row by row.
+
+    Args:
+        model: what train or load_model returns.
+        rows: shape (n, 4), with the label.
+
+    Returns:
+        0 to 1, shape (n,).
+
+    """
+    return (predict_probability(model, rows) - rows[TARGET].to_numpy()) ** 2
+
+
+def baseline_squared_errors(training_rows: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
+    """The same of the trivial answer, the share of the churned among the training rows for everybody; shape (n,)."""
+    return (training_rows[TARGET].mean() - rows[TARGET].to_numpy()) ** 2
+
+
 def score(model: RandomForestClassifier, features: pd.DataFrame) -> pd.DataFrame:
     """Score each customer.
 
@@ -277,8 +320,7 @@ def score(model: RandomForestClassifier, features: pd.DataFrame) -> pd.DataFrame
         InputError: if the features are bad or are not what the model was trained on.
 
     """
-    # the label plays no part in scoring, but the contract is about all columns
-    rows = check_features(features.assign(**{TARGET: 0})).sort_values(KEY, ignore_index=True)
+    rows = check_features(features, with_label=False).sort_values(KEY, ignore_index=True)
     return pd.DataFrame({KEY: rows[KEY], "churn_probability": predict_probability(model, rows)})
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay, RocCurveDisplay
 
-from include.churn.model import FEATURE_COLUMNS, TARGET, predict_probability
+from include.churn.model import FEATURE_COLUMNS, LEARNING_CURVE_ROWS, TARGET, predict_probability
 
 LABELS = ["not churned", "churned"]
 COLORS = ["#4c78a8", "#e45756"]
@@ -36,10 +36,13 @@ def plot_class_proportions(training_rows: pd.DataFrame, holdout_rows: pd.DataFra
     return figure
 
 
-def plot_learning_curve(points: pd.DataFrame) -> Figure:
-    """Plot mean and standard deviation over the folds of what measure_learning_curve returns."""
+def plot_learning_curve(points: pd.DataFrame, training_rows: int) -> Figure:
+    """Plot mean and standard deviation over the folds of what measure_learning_curve returns for so many rows."""
     folds = points["fold"].nunique()
-    figure, axes = _make_figure(f"Learning curve, {folds}-fold cross-validation of the training rows")
+    rows = f"the {training_rows:,} training rows"
+    if training_rows > LEARNING_CURVE_ROWS:
+        rows = f"{LEARNING_CURVE_ROWS:,} training rows,\ndrawn from {training_rows:,}"
+    figure, axes = _make_figure(f"Learning curve, {folds}-fold cross-validation of {rows}")
     grouped = points.dropna().groupby("share")
     sizes = grouped["rows"].mean()
     curves = ["training_roc_auc", "validation_roc_auc"]

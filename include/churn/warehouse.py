@@ -16,14 +16,15 @@ PREDICTIONS_TABLE = "pred_churn"
 LOCK_TIMEOUT = "60s"  # for readers that hold the old table
 
 
-def replace_predictions(predictions: pd.DataFrame) -> None:
+def replace_predictions(predictions: pd.DataFrame, name: str = PREDICTIONS_TABLE) -> None:
     """Put the predictions in the place of the former ones, in one transaction: readers see the old table or the new one.
 
     Args:
         predictions: customer_id, churn_probability (of churned = 1), used_for_training, model_version; shape (n, 4).
+        name: of the table.
 
     """
-    schema, name = settings.warehouse_schema, PREDICTIONS_TABLE
+    schema = settings.warehouse_schema
     table = sql.Identifier(schema, name)
     following = sql.Identifier(schema, f"{name}_next")
     rows = io.StringIO(predictions.to_csv(index=False, header=False))

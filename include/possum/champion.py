@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+from include.links import MLflowModelLink, model_url, record_link
 from include.possum.tracking import TRACED, holdout_rows, input_columns, provenance, read_complete_animals
 from include.promotion import Decision, decide
 from include.settings import settings
@@ -101,6 +102,8 @@ def describe_champion() -> dict[str, Any]:
     if champion is None:
         return {}
     run = client.get_run(champion.run_id)
+    log.info("The champion is version %s of %s", champion.version, champion.name)
+    record_link(MLflowModelLink, model_url(champion.name, champion.version))
     return {
         "name": champion.name,
         "version": champion.version,

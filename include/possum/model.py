@@ -84,7 +84,7 @@ def cross_validate(
     hyper_parameters: Mapping[str, Any] | None = None,
     *,
     folds: int = 5,
-    repeats: int = 20,
+    repeats: int | None = None,
     seed: int,
 ) -> dict[str, float]:
     """Estimate by repeated k-fold cross-validation how well training on these rows predicts other animals.
@@ -93,12 +93,14 @@ def cross_validate(
         features: what engineer_features returns, with the target; shape (n, 22).
         hyper_parameters: see make_regressor.
         folds: parts that take turns as test rows.
-        repeats: how often to deal out the rows anew; one round alone hangs on luck.
+        repeats: how often to deal out the rows anew, as one round alone hangs on luck; by default 20 up to 1,000 rows and
+            fewer for more, because that luck shrinks as rows grow.
         seed: of the dealing; the same seed gives the same figures to the bit.
 
     Returns:
         Mean and standard deviation over the folds x repeats test parts: cv_r2_mean, cv_r2_std, and so on for
-        rmse_cm and mae_cm, and cv_baseline_rmse_cm_mean and _std of always predicting the training rows' mean.
+        rmse_cm and mae_cm, cv_baseline_rmse_cm_mean and _std of always predicting the training rows' mean, and
+        cv_repeats.
 
     Raises:
         InputError: if a column or a value is missing, or a fold would have fewer than two rows.
@@ -116,17 +118,18 @@ def cross_validate(
     # again inside each fold undoes that: both steps are affine in each column, so the second one's result is exactly
     # what standardising the raw measurements by the fold's own training rows gives. The one-hot columns use no
     # statistics.
+    rounds = repeats or max(1, min(20, 20_000 // len(features)))
     rescaling = ColumnTransformer(
         [("rescale", StandardScaler(), list(settings.numeric_columns))], remainder="passthrough"
     )
-    splits = model_selection.RepeatedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
+    splits = model_selection.RepeatedKFold(n_splits=folds, n_repeats=rounds, random_state=seed)
     model = Pipeline([("rescaling", rescaling), ("regressor", regressor)])
     scores = model_selection.cross_validate(model, inputs, target, cv=splits, scoring=SCORES, error_score="raise")
     baseline = model_selection.cross_validate(
         DummyRegressor(strategy="mean"), inputs, target, cv=splits, scoring={"rmse_cm": SCORES["rmse_cm"]}
     )
     figures = {name: scores[f"test_{name}"] for name in SCORES} | {"baseline_rmse_cm": baseline["test_rmse_cm"]}
-    summary = {}
+    summary = {"cv_repeats": float(rounds)}
     for name, values in figures.items():
         summary[f"cv_{name}_mean"] = float(values.mean() if name == "r2" else -values.mean())
         summary[f"cv_{name}_std"] = float(values.std())

@@ -2,6 +2,7 @@
 
 import mlflow
 
+from include.links import MLflowModelLink, MLflowRunLink, model_url, record_link, run_url
 from include.settings import settings
 
 CARD = """# {name}, version {version}
@@ -23,7 +24,7 @@ Tail length of mountain brushtail possums in cm, from {inputs}.
 
 | Rows | R² | RMSE | Predicting the mean, RMSE |
 |---|---|---|---|
-| {rows_training:.0f} training animals, cross-validated (5-fold, 20 times) | {cv_r2_mean:.2f} ± {cv_r2_std:.2f} \
+| {rows_training:.0f} training animals, cross-validated (5-fold, {cv_repeats:.0f} times) | {cv_r2_mean:.2f} ± {cv_r2_std:.2f} \
 | {cv_rmse_cm_mean:.2f} ± {cv_rmse_cm_std:.2f} cm | {cv_baseline_rmse_cm_mean:.2f} cm |
 | {rows_holdout:.0f} holdout animals, never trained on | {holdout_r2:.2f} | {holdout_rmse_cm:.2f} cm \
 | {holdout_baseline_rmse_cm:.2f} cm |
@@ -54,6 +55,15 @@ DESCRIPTION = (
     "on {rows_holdout:.0f} holdout animals. Model card: artifact model_card.md of the run."
 )
 
+MODEL_DESCRIPTION = """\
+Tail length of mountain brushtail possums in cm, from {inputs}.
+
+The version with the alias **champion** is the one that `predict` uses: `models:/{name}@champion`. A new version becomes it only
+if it stands the comparison on animals that neither was trained on; the tags `gate.*` of each version say why it did or did not.
+Each version's figures are in its description, what it must not be used for is in `model_card.md` of its run.
+"""
+MODEL_TAGS = {"project": "possum", "task": "regression", "target": "tail length [cm]", "made_by": "Airflow DAG train"}
+
 
 def write_model_card(version: str) -> str:
     """Write the card of a registered version as an artifact of its run, and its first figures as the version's description.
@@ -77,4 +87,17 @@ def write_model_card(version: str) -> str:
     )
     client.log_text(registered.run_id, card, "model_card.md")
     client.update_model_version(registered.name, version, DESCRIPTION.format(**run.data.metrics))
+    describe_model(client)
+    record_link(MLflowModelLink, model_url(registered.name, version))
+    record_link(MLflowRunLink, run_url(run.info.experiment_id, registered.run_id))
     return "model_card.md"
+
+
+def describe_model(client: mlflow.MlflowClient) -> None:
+    """Description and tags of the registered model, for the registry's page; a description by someone else stays."""
+    name = settings.registered_model_name
+    inputs = ", ".join((*settings.categorical_columns, *settings.numeric_columns))
+    if not client.get_registered_model(name).description:
+        client.update_registered_model(name, MODEL_DESCRIPTION.format(name=name, inputs=inputs))
+    for key, value in MODEL_TAGS.items():
+        client.set_registered_model_tag(name, key, value)

@@ -10,6 +10,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 
+from include.links import MLflowRunLink, ObjectsLink, object_url, record_link, run_url
 from include.object_store import write_object
 from include.possum.plots import figure_to_png, plot_predictions
 from include.possum.tracking import holdout_rows
@@ -34,6 +35,7 @@ def join_predictions(features: pd.DataFrame, predictions: list[float], target: p
     key, name = settings.key_column, settings.target_column
     scored = features[[key]].assign(**{f"predicted_{name}": predictions})
     joined = scored.merge(target[[key, name]], on=key, how="left", validate="one_to_one")
+    log.info("%d predictions; for %d of them the true value is known", len(joined), joined[name].notna().sum())
     joined = joined.rename(columns={name: f"true_{name}"})
     return joined[[key, f"true_{name}", f"predicted_{name}"]].assign(holdout=holdout_rows(joined))
 
@@ -41,7 +43,8 @@ def join_predictions(features: pd.DataFrame, predictions: list[float], target: p
 def save_predictions(predictions: pd.DataFrame, uri: str) -> dict[str, Any]:
     """Write the table as CSV and return ``{"uri", "sha256", "rows"}``."""
     sha256 = write_object(uri, predictions.to_csv(index=False).encode())
-    log.info("%d predictions written to %s", len(predictions), uri)
+    log.info("%d predictions written to %s, SHA-256 %s", len(predictions), uri, sha256)
+    record_link(ObjectsLink, object_url(uri))
     return {"uri": uri, "sha256": sha256, "rows": len(predictions)}
 
 
@@ -51,7 +54,7 @@ def publish_plot(predictions: pd.DataFrame, uri: str, model: dict[str, Any]) -> 
     Args:
         predictions: see join_predictions.
         uri: for the object, ``s3://...``.
-        model: ``run_id``, ``name``, ``version``, ``metrics`` of the model.
+        model: ``run_id``, ``experiment_id``, ``name``, ``version``, ``metrics`` of the model.
 
     Returns:
         ``{"uri", "sha256", "artifact"}``, the last one the path among the run's artifacts.
@@ -69,7 +72,9 @@ def publish_plot(predictions: pd.DataFrame, uri: str, model: dict[str, Any]) -> 
         local = Path(folder, settings.plot_file_name)
         local.write_bytes(png)
         mlflow.MlflowClient().log_artifact(model["run_id"], str(local), "plots")
-    log.info("Plot: %s and artifact %s of MLflow run %s", uri, artifact, model["run_id"])
+    log.info("Plot of %d animals: %s and artifact %s of the model's run", len(predictions), uri, artifact)
+    record_link(ObjectsLink, object_url(uri))
+    record_link(MLflowRunLink, run_url(model["experiment_id"], model["run_id"]))
     # for who has include/ on this machine; elsewhere it may be missing or not writable, and the object is what counts
     with suppress(OSError):
         copy_atomically(png, INCLUDE / "plots" / settings.plot_file_name)

@@ -6,6 +6,7 @@ variation among columns of the mountain brushtail possum, Australian Journal of 
 
 import csv
 import io
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,10 @@ import pandas as pd
 import pandera.pandas as pa
 
 from include.errors import ConfigurationError, InputError
+from include.object_store import sha256_hex
 from include.settings import settings
+
+log = logging.getLogger(__name__)
 
 
 class Measurement(NamedTuple):
@@ -148,7 +152,8 @@ def read_animals(source: Path | str | bytes, name: str, *, with_target: bool = T
         ConfigurationError: if the settings name a column that the data dictionary lacks.
 
     """
-    header_line, header, rows = _parse_csv(_decode(_read_bytes(source, name), name), name)
+    content = _read_bytes(source, name)
+    header_line, header, rows = _parse_csv(_decode(content, name), name)
     required = [column for column in settings.raw_columns if with_target or column != settings.target_column]
     _check_header(header, required, f"{name}: line {header_line}, the header,")
     if not rows:
@@ -168,6 +173,7 @@ def read_animals(source: Path | str | bytes, name: str, *, with_target: bool = T
             f"{name}: column '{settings.target_column}' has no value in any of lines {text.index[0]} to "
             f"{text.index[-1]}. A model cannot be trained without it: fill it in."
         )
+    log.info("%s: %d animals, SHA-256 %s, as it should be", name, len(animals), sha256_hex(content))
     whole = [column for column in wanted if _is_whole(column)]
     return animals.astype(dict.fromkeys(whole, "int64")).reset_index(drop=True)
 

@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from include.drift import reference_rows
 from include.holdout import in_holdout
-from include.mlflow_tracking import find_finished_run, task_run
+from include.mlflow_tracking import find_finished_run, record_run, task_run
 from include.object_store import read_object
 from include.possum import features as possum_features
 from include.possum import model as possum_model
@@ -31,6 +31,21 @@ SEED = 42  # of the cross-validation's splits
 TRACED = ("features_uri", "features_sha256", "animals_uri", "animals_sha256", "scaler_run_id")
 SCALER_RUN = "Scaler"
 TRAINING_RUN = "RidgeCV"
+# The runs' descriptions, which MLflow shows as Markdown
+SCALER_NOTE = """\
+Turns raw animals into features: one-hot categories, and measurements brought to mean 0 and standard deviation 1. Fitted to
+the {training} training animals of {complete} complete ones, of {read} in the file; means and scales are the metrics, the fitted
+transformer is the logged model."""
+TRAINING_NOTE = """\
+Ridge regression of tail length on {rows_training:.0f} animals, with the penalty alpha = {best_alpha:.3g}.
+
+| | R² | RMSE |
+|---|---|---|
+| cross-validated | {cv_r2_mean:.2f} ± {cv_r2_std:.2f} | {cv_rmse_cm_mean:.2f} ± {cv_rmse_cm_std:.2f} cm |
+| {rows_holdout:.0f} holdout animals | {holdout_r2:.2f} | {holdout_rmse_cm:.2f} cm |
+| predicting the mean for these | | {holdout_baseline_rmse_cm:.2f} cm |
+
+Artifacts: `model_card.md` (after registration), `plots/` (after the first prediction), `drift/reference.csv`."""
 # What it takes to load the models; boto3 and pandas, which scoring needs too, are what predict's add_line_to_file adds.
 MODEL_PACKAGES = ("mlflow-skinny", "numpy", "scikit-learn", "scipy", "skops")
 
@@ -67,10 +82,11 @@ def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> t
     inputs = digest_of_inputs(hashlib.sha256(animals.to_csv(index=False).encode()).hexdigest())
     if done := find_finished_run(experiment_id, SCALER_RUN, inputs):
         log.info("The same animals, code and packages: using the transformer of MLflow run %s", done.info.run_id)
+        record_run(done)
         return engineered, _describe_scaler(done.info.run_id)
-    with task_run(
-        context, experiment_id, SCALER_RUN, inputs=inputs, tags={"step": "feature engineering"} | provenance()
-    ) as run:
+    note = SCALER_NOTE.format(read=len(animals), complete=len(complete), training=int((~held_out).sum()))
+    tags = {"step": "feature engineering", "mlflow.note.content": note} | provenance()
+    with task_run(context, experiment_id, SCALER_RUN, inputs=inputs, tags=tags) as run:
         mlflow.log_params(
             {
                 "categorical_columns": ", ".join(settings.categorical_columns),
@@ -102,6 +118,7 @@ def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> t
             signature=infer_signature(raw_inputs, transformer.transform(raw_inputs)),
             pip_requirements=pinned(*MODEL_PACKAGES, "pandas"),
         )
+    log.info("%d columns made of %d, for %d animals", engineered.shape[1], animals.shape[1], len(engineered))
     return engineered, _describe_scaler(run.info.run_id)
 
 
@@ -182,6 +199,7 @@ def train_model(
     inputs = digest_of_inputs(reference["features_sha256"], reference["animals_sha256"], hyper_parameters, SEED)
     if done := find_finished_run(experiment_id, TRAINING_RUN, inputs):
         log.info("The same features, parameters, code and packages: using the model of MLflow run %s", done.info.run_id)
+        record_run(done)
         return describe_training(done.info.run_id)
 
     columns, target = possum_features.feature_columns(), settings.target_column
@@ -209,6 +227,8 @@ def train_model(
         for rows, use in ((training, "training"), (holdout, "holdout")):
             mlflow.log_input(mlflow.data.from_pandas(rows, source=source, name=use, targets=target), context=use)
         log_pipeline(regressor, reference)
+        metrics = mlflow.MlflowClient().get_run(run.info.run_id).data.metrics
+        mlflow.set_tag("mlflow.note.content", TRAINING_NOTE.format(**metrics))
     return describe_training(run.info.run_id)
 
 
@@ -225,6 +245,7 @@ def log_pipeline(regressor: Any, reference: dict[str, Any]) -> None:
         input_example=training.head(3),
         pip_requirements=pinned(*MODEL_PACKAGES),
     )
+    log.info("Model of %d raw columns logged, with signature, input example and requirements", len(training.columns))
     mlflow.log_text(reference_rows(training).to_csv(index=False), DRIFT_REFERENCE)
 
 

@@ -306,7 +306,7 @@ def test_settings_show_the_defaults() -> None:
         if isinstance(field.default, tuple):
             assert json.loads(text) == list(field.default)
         elif field.default is not None:
-            assert text == field.default
+            assert text == str(field.default)
 
 
 def test_commented_defaults_of_the_override_are_right() -> None:

@@ -37,6 +37,7 @@ def main(folder: str, as_of_date: str, result: str) -> None:
         "customer_churn_month": INCLUDE / "customer_churn_month.sql",
         "customers": INCLUDE / "customers.sql",
         "left_out": INCLUDE / "churn" / "left_out.sql",
+        "unlabelled": INCLUDE / "churn" / "unlabelled.sql",
     }
     with DAG("churn_sql", schedule=None):
         loads = [

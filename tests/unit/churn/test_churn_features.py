@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from include.churn.features import LEFT_OUT, build_features, check_features, describe_left_out
+from include.churn.features import LEFT_OUT, UNLABELLED, build_features, check_features, describe_left_out
 from include.errors import InputError
 
 
@@ -91,12 +91,25 @@ def test_no_rows_are_refused(features):
         check_features(features.head(0))
 
 
-def test_left_out_is_told_in_words_zero_included():
-    counts = dict.fromkeys(LEFT_OUT, 0) | {"payments_without_order": 4}
+@pytest.mark.parametrize("words", [LEFT_OUT, UNLABELLED])
+def test_left_out_is_told_in_words_zero_included(words):
+    first, *others = words
 
-    sentences = describe_left_out(counts)
+    sentences = describe_left_out(dict.fromkeys(others, 0) | {first: 4})
 
-    assert "4 payments belong to orders that are not in orders.csv: left out" in sentences
-    assert len(sentences) == len(LEFT_OUT)
-    with pytest.raises(InputError, match="payments_without_order"):
-        describe_left_out({})
+    assert sentences[-1] == f"4 {words[first]}"
+    assert [sentence[:2] for sentence in sentences[:-1]] == ["0 "] * len(others)
+
+
+def test_an_unknown_count_is_named():
+    with pytest.raises(InputError, match="payments_without_customer"):
+        describe_left_out({"payments_without_customer": 1})
+
+
+def test_customers_to_be_scored_have_no_label(customers):
+    features = build_features(customers)
+
+    assert list(features.columns) == ["customer_id", "number_of_orders", "customer_lifetime_value"]
+    assert features["customer_id"].tolist() == [1, 2, 3]
+    with pytest.raises(InputError, match=r"features lacks.*churned"):
+        check_features(features)

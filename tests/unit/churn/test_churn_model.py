@@ -1,5 +1,4 @@
 import io
-import re
 import subprocess
 import sys
 import zipfile
@@ -15,6 +14,7 @@ from skops import io as skops_io
 
 from include.churn import model as churn_model
 from include.churn.model import (
+    baseline_squared_errors,
     cross_validate,
     dump_model,
     evaluate,
@@ -25,63 +25,75 @@ from include.churn.model import (
     score,
     sha256,
     split,
+    squared_errors,
     train,
 )
 from include.errors import ConfigurationError, InputError
+from include.holdout import in_holdout
 
 SMALL = {"n_estimators": 5}
 
 
-def test_split_keeps_every_row_once_and_the_share_of_the_churned(features):
-    training, holdout = split(features, seed=1)
+def test_split_keeps_every_row_once_and_holds_out_whom_the_hash_picks(features):
+    training, holdout = split(features)
 
-    assert (len(training), len(holdout)) == (42, 18)
-    assert (training["churned"].sum(), holdout["churned"].sum()) == (14, 6)
+    held_out = in_holdout(features["customer_id"], share=churn_model.HOLDOUT_SHARE, salt=churn_model.HOLDOUT_SALT)
+    assert set(holdout["customer_id"]) == set(features["customer_id"][held_out])
     both = pd.concat([training, holdout]).sort_values("customer_id", ignore_index=True)
     pd.testing.assert_frame_equal(both, features.sort_values("customer_id", ignore_index=True))
 
 
-def test_split_hangs_on_seed_and_rows_but_not_on_their_order(features):
-    first, _ = split(features, seed=1)
-    again, _ = split(features.sample(frac=1, random_state=0), seed=1)
-    other, _ = split(features, seed=2)
+def test_no_customer_changes_sides_when_others_come_leave_or_churn(features):
+    _, holdout = split(features)
+    fewer = features.sample(frac=0.8, random_state=0)
+    newcomers = features.assign(customer_id=features["customer_id"] + 60)
+    changed = pd.concat([fewer.assign(churned=1 - fewer["churned"]), newcomers])
 
-    pd.testing.assert_frame_equal(first, again)
-    assert first["customer_id"].tolist() != other["customer_id"].tolist()
+    _, held_out_later = split(changed)
+
+    old = held_out_later[held_out_later["customer_id"] <= 60]
+    assert set(old["customer_id"]) == set(holdout["customer_id"]) & set(fewer["customer_id"])
+
+
+def test_classes_are_held_out_with_the_same_share_but_for_chance():
+    ids = np.arange(20_000)
+    rows = pd.DataFrame(
+        {
+            "customer_id": ids,
+            "number_of_orders": 1,
+            "customer_lifetime_value": 1.0,
+            "churned": (ids % 10 == 0).astype(int),
+        }
+    )
+    _, holdout = split(rows)
+
+    shares = holdout["churned"].value_counts() / rows["churned"].value_counts()
+    assert shares.sub(churn_model.HOLDOUT_SHARE).abs().max() < 0.03
 
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class_only_is_refused_with_both_counts(features, label):
-    with pytest.raises(InputError, match=rf"{60 * label} of 60 customers have churned.*at least 9 of each"):
-        split(features.assign(churned=label), seed=1)
+    with pytest.raises(InputError, match=rf"{60 * label} of 60 customers have churned.*at least 1 of each"):
+        split(features.assign(churned=label))
 
 
-@pytest.mark.parametrize(("share", "folds"), [(0.3, 5), (0.3, 2), (0.5, 5), (0.1, 3), (0.8, 4)])
-def test_the_number_of_rows_that_split_asks_for_is_enough(features, share, folds):
-    with pytest.raises(InputError) as caught:
-        split(features[features["churned"] == 0], share, seed=1, folds=folds)
-    found = re.search(r"at least (\d+) of each", str(caught.value))
-    assert found is not None
-    needed = int(found.group(1))
-    for other in range(needed, 4 * needed):
-        ids = np.arange(needed + other)
-        rows = pd.DataFrame(
-            {
-                "customer_id": ids,
-                "number_of_orders": ids,
-                "customer_lifetime_value": ids * 1.0,
-                "churned": (ids < needed).astype(int),
-            }
-        )
-        training, holdout = split(rows, share, seed=other, folds=folds)
-        assert training["churned"].value_counts().min() >= folds
-        assert holdout["churned"].nunique() == 2
+def test_a_part_without_a_class_or_with_too_few_rows_is_refused_with_the_counts(features):
+    held_out = in_holdout(features["customer_id"], share=churn_model.HOLDOUT_SHARE, salt=churn_model.HOLDOUT_SALT)
+    none_churned_is_held_out = features[~held_out | (features["churned"] == 0)]
+    churned_to_train_on = features[~held_out & (features["churned"] == 1)]
+    too_few = features.drop(churned_to_train_on.index[4:])
+
+    with pytest.raises(InputError, match="holds out 0 and"):
+        split(none_churned_is_held_out)
+    with pytest.raises(InputError, match=r"which leaves 4 and .* Load more customers"):
+        split(too_few)
+    assert len(split(too_few, folds=4)[0]) == len(too_few) - held_out[too_few.index].sum()
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5])
 def test_impossible_share_is_refused(features, share):
-    with pytest.raises(ConfigurationError, match="test_share"):
-        split(features, share, seed=1)
+    with pytest.raises(ConfigurationError, match="share"):
+        split(features, share)
 
 
 def test_classifier_takes_hyper_parameters_over_the_default():
@@ -184,6 +196,26 @@ def test_learning_curve_leaves_out_shares_of_one_class(features):
 
     assert points["validation_roc_auc"].isna().any()
     assert points.loc[points["share"] == 1, "validation_roc_auc"].notna().all()
+
+
+def test_learning_curve_of_many_rows_draws_some(features, monkeypatch):
+    monkeypatch.setattr(churn_model, "LEARNING_CURVE_ROWS", 40)
+
+    points = measure_learning_curve(features, SMALL, seed=1)
+
+    assert points["rows"].max() == 32
+    pd.testing.assert_frame_equal(points, measure_learning_curve(features, SMALL, seed=1))
+
+
+def test_losses_are_the_terms_of_the_brier_score(features):
+    model = train(features, SMALL, seed=1)
+    figures = evaluate(model, features, prefix="")
+
+    assert squared_errors(model, features).mean() == pytest.approx(figures["brier"])
+    assert baseline_squared_errors(features, features).mean() == pytest.approx(figures["baseline_brier"])
+    assert baseline_squared_errors(features.assign(churned=1), features).tolist() == [
+        (1 - label) ** 2 for label in features["churned"]
+    ]
 
 
 def test_evaluation_is_named_for_its_rows_and_stands_beside_the_constant_answer(features):

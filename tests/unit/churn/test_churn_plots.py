@@ -10,11 +10,13 @@ from include.churn.model import measure_learning_curve, split, train
 
 
 def draw_all(features):
-    training, holdout = split(features, seed=1)
+    training, holdout = split(features)
     model = train(training, {"n_estimators": 5}, seed=1)
     return {
         "proportions": plots.plot_class_proportions(training, holdout),
-        "curve": plots.plot_learning_curve(measure_learning_curve(training, {"n_estimators": 5}, seed=1)),
+        "curve": plots.plot_learning_curve(
+            measure_learning_curve(training, {"n_estimators": 5}, seed=1), len(training)
+        ),
         "roc": plots.plot_roc(model, holdout, "held-out"),
         "precision": plots.plot_precision_recall(model, holdout, "held-out"),
         "confusion": plots.plot_confusion_matrix(model, holdout, "held-out"),
@@ -36,12 +38,12 @@ def words(figure):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("proportions", ["all 60", "training rows\n(n = 42)", "held-out rows\n(n = 18)", "14 (33%)", "6 (33%)"]),
-        ("curve", ["Learning curve", "training rows", "n = 34", "ROC AUC"]),
-        ("roc", ["ROC, held-out rows (n = 18)"]),
-        ("precision", ["Precision and recall, held-out rows (n = 18)"]),
-        ("confusion", ["Confusion matrix, held-out rows (n = 18)", "not churned"]),
-        ("importances", ["Feature importances, training rows (n = 42)", "customer\nlifetime\nvalue"]),
+        ("proportions", ["all 60", "training rows\n(n = 38)", "held-out rows\n(n = 22)", "12 (32%)", "8 (36%)"]),
+        ("curve", ["Learning curve", "the 38 training rows", "n = 31", "ROC AUC"]),
+        ("roc", ["ROC, held-out rows (n = 22)"]),
+        ("precision", ["Precision and recall, held-out rows (n = 22)"]),
+        ("confusion", ["Confusion matrix, held-out rows (n = 22)", "not churned"]),
+        ("importances", ["Feature importances, training rows (n = 38)", "customer\nlifetime\nvalue"]),
     ],
 )
 def test_plot_tells_what_it_shows_of_which_rows(figures, name, expected):
@@ -62,7 +64,15 @@ def test_confusion_matrix_has_the_truth_in_its_rows(features):
 def test_learning_curve_shows_what_is_below_chance(features):
     points = measure_learning_curve(features, {"n_estimators": 2}, seed=1).assign(validation_roc_auc=0.1)
 
-    assert plots.plot_learning_curve(points).axes[0].get_ylim()[0] <= 0.1
+    assert plots.plot_learning_curve(points, 60).axes[0].get_ylim()[0] <= 0.1
+
+
+def test_learning_curve_says_from_how_many_its_rows_were_drawn(features):
+    points = measure_learning_curve(features, {"n_estimators": 2}, seed=1)
+
+    title = plots.plot_learning_curve(points, 700_000).axes[0].get_title()
+
+    assert "20,000 training rows,\ndrawn from 700,000" in title
 
 
 def test_same_rows_give_the_same_png(figures, features):
@@ -76,7 +86,7 @@ def test_same_rows_give_the_same_png(figures, features):
 
 def test_churn_modules_import_neither_airflow_nor_wandb():
     code = (
-        "import sys; import include.churn.plots, include.churn.generate;"
+        "import sys; import include.churn.plots, include.churn.model_card, include.churn.generate;"
         "print(sorted({name.partition('.')[0] for name in sys.modules} & {'airflow', 'astro', 'wandb', 'mlflow'}))"
     )
     run = subprocess.run(

@@ -1,0 +1,138 @@
+"""What a user does in the browser: log in, trigger, watch, and click through to run, plot and model."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tenacity import Retrying, retry_if_not_result, stop_after_delay, wait_fixed
+
+from include.possum.plots import HEIGHT_PIXELS, WIDTH_PIXELS
+from include.settings import settings
+from tests.browser.airflow_ui import AirflowPages, playwright
+from tests.support.local_stack import RUN_TIMEOUT, RunningStack
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+PIXELS = [WIDTH_PIXELS, HEIGHT_PIXELS]
+POSSUM_DAGS = ("feature_eng", "train", "predict")
+expect = playwright.expect
+
+
+@pytest.fixture(autouse=True)
+def picture_of_failure(request: Any, airflow_pages: AirflowPages, tmp_path: Path) -> Iterator[None]:
+    """Where a test fails, its output says where a picture of the page is."""
+    failed_before = request.session.testsfailed
+    yield
+    if request.session.testsfailed > failed_before:
+        airflow_pages.page.screenshot(path=tmp_path / "page.png")
+        print(f"the page at the end: {tmp_path}/page.png, {airflow_pages.page.url}")  # noqa: T201
+
+
+@pytest.fixture(scope="module")
+def runs(airflow_pages: AirflowPages, stack: RunningStack) -> dict[str, str]:
+    """The run of each DAG of the possum pipeline, of which only feature_eng's was triggered: in the UI."""
+    stack.airflow.unpause_all(*POSSUM_DAGS)
+    began = datetime.now(UTC)
+    airflow_pages.trigger("feature_eng")
+    triggered = Retrying(retry=retry_if_not_result(bool), stop=stop_after_delay(60), wait=wait_fixed(0.5))(
+        lambda: stack.airflow.get("/dags/feature_eng/dagRuns", start_date_gte=began.isoformat())["dag_runs"]
+    )
+    found = {"feature_eng": triggered[0]["dag_run_id"]}
+    stack.airflow.wait_for_success("feature_eng", found["feature_eng"])
+    for before, after in (("feature_eng", "train"), ("train", "predict")):
+        found[after] = stack.airflow.wait_for_triggered(after, found[before])
+        stack.airflow.wait_for_success(after, found[after])
+    return found
+
+
+@pytest.fixture
+def page(airflow_pages: AirflowPages) -> "Page":
+    return airflow_pages.page
+
+
+@pytest.mark.timeout(2 * RUN_TIMEOUT)
+@pytest.mark.parametrize("dag_id", POSSUM_DAGS)
+def test_dags_turn_green(airflow_pages: AirflowPages, page: "Page", runs: dict[str, str], dag_id: str) -> None:
+    airflow_pages.run(dag_id, runs[dag_id])
+    expect(page.locator("td").filter(has_text=re.compile("^success$")).first).to_be_visible()
+    expect(page.get_by_text(runs[dag_id], exact=True).first).to_be_visible()
+
+
+def test_home_lists_every_dag_with_its_tags(airflow_pages: AirflowPages, page: "Page", stack: RunningStack) -> None:
+    page.goto(f"{stack.stack.airflow_url}/home")
+    for dag_id in (*POSSUM_DAGS, "customer_analytics", "doctor"):
+        expect(page.get_by_role("link", name=dag_id, exact=True).first).to_be_visible()
+    expect(page.locator("a", has_text="possum").first).to_be_visible()
+
+
+def test_docs_show_the_flow(airflow_pages: AirflowPages, page: "Page", stack: RunningStack) -> None:
+    page.goto(f"{stack.stack.airflow_url}/dags/train/grid")
+    page.get_by_text("DAG Docs").click()
+    expect(page.locator(".rich_doc pre")).to_contain_text("fetch_feature_df")
+
+
+def test_trigger_form_describes_and_checks_its_params(
+    airflow_pages: AirflowPages, page: "Page", stack: RunningStack
+) -> None:
+    page.goto(f"{stack.stack.airflow_url}/dags/feature_eng/trigger")
+    expect(page.get_by_text("A path relative to include/, or s3://bucket/key")).to_be_visible()
+    page.locator("#element_source").fill("/etc/passwd")
+    page.get_by_role("button", name="Trigger", exact=True).click()
+    expect(page.locator("body")).to_contain_text("does not match")
+
+
+def test_button_leads_to_the_mlflow_run_with_the_plot(
+    airflow_pages: AirflowPages, page: "Page", runs: dict[str, str], stack: RunningStack
+) -> None:
+    airflow_pages.run("predict", runs["predict"], "plot_predictions")
+    expect(airflow_pages.link("Objects")).to_have_count(0)  # the local stack has no page for objects
+    with page.context.expect_page() as opened:
+        airflow_pages.link("MLflow run").click()
+    run = opened.value
+    try:
+        expect(run.get_by_role("heading", name="RidgeCV")).to_be_visible()
+        assert run.url.startswith(f"{stack.stack.mlflow_url}/#/experiments/")
+        run.goto(f"{run.url.split('?')[0]}/artifacts/plots/{settings.plot_file_name}")
+        picture = run.locator("img[src^='blob:']").first
+        expect(picture).to_be_visible()
+        assert (
+            picture.evaluate("image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])") == PIXELS
+        )
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "task_id", "names"),
+    [
+        ("feature_eng", "build_features", {"MLflow experiment", "MLflow run"}),  # Astro SDK
+        ("train", "train_model", {"MLflow experiment", "MLflow run"}),  # TaskFlow
+        ("train", "register_model.create_model_version", {"MLflow model"}),  # the provider's operator
+        ("feature_eng", "end", set()),
+    ],
+)
+def test_each_button_leads_to_a_page_that_is_there(
+    airflow_pages: AirflowPages, page: "Page", runs: dict[str, str], dag_id: str, task_id: str, names: set[str]
+) -> None:
+    airflow_pages.run(dag_id, runs[dag_id], task_id)
+    expect(page.get_by_text("Task ID", exact=True)).to_be_visible()
+    if not names:
+        expect(page.get_by_text("Extra Links")).to_have_count(0)
+    for name in names:
+        button = airflow_pages.link(name)
+        expect(button).to_be_enabled()
+        with page.context.expect_page() as opened:
+            button.click()
+        expect(opened.value.locator("h1, h2, h3").first).to_be_visible()
+        expect(opened.value.locator("body")).not_to_contain_text("not found", ignore_case=True)
+        opened.value.close()
+
+
+def test_graph_of_customer_analytics(airflow_pages: AirflowPages, page: "Page") -> None:
+    airflow_pages.graph("customer_analytics")
+    for name in ("extract_and_load", "transform", "features", "train", "predict"):
+        expect(page.locator(".react-flow__node").get_by_text(name, exact=True).first).to_be_visible()

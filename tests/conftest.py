@@ -1,0 +1,65 @@
+"""What all tests share: an environment of their own, and one real stack for those that need services."""
+
+import importlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.support.local_stack import RunningStack
+
+
+def _isolate() -> str:
+    """Take this shell's Airflow, MLflow, AWS, W&B and project settings out of the environment; return an AIRFLOW_HOME.
+
+    At import, as Airflow reads its configuration when it is imported first. Nobody's connections or keys are used by a
+    test, and what is tested are the project's own defaults.
+    """
+    for name in list(os.environ):
+        if name.startswith(("AIRFLOW", "MLFLOW_", "AWS_", "WANDB_", "LOCAL_STACK_")):
+            del os.environ[name]
+    from include import settings
+
+    for name in settings.Settings.model_fields:
+        os.environ.pop(name.upper(), None)
+    importlib.reload(settings)
+    home = tempfile.mkdtemp(prefix="airflow-home-")
+    os.environ |= {
+        "AIRFLOW_HOME": home,
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "DO_NOT_TRACK": "1",
+    }
+    return home
+
+
+KEPT_STACK = os.environ.get("TEST_STACK_DIR")  # a developer's: this stack is used, and stays up for the next time
+AIRFLOW_HOME = _isolate()
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator["RunningStack"]:
+    """A whole local stack on free ports, started for this session and ended with it, whatever happens."""
+    from tests.support import local_stack
+
+    if KEPT_STACK:
+        yield local_stack.use(KEPT_STACK)
+    else:
+        with local_stack.run() as running:
+            yield running
+
+
+@pytest.fixture
+def stack_connections(stack: "RunningStack", monkeypatch: pytest.MonkeyPatch) -> "RunningStack":
+    """The stack's Airflow connections for code that runs in this process."""
+    for name, value in stack.environment.items():
+        if name.startswith("AIRFLOW_CONN_"):
+            monkeypatch.setenv(name, value)
+    return stack

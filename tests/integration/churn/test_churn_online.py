@@ -1,0 +1,229 @@
+"""customer_analytics with a key: the real W&B client in real Airflow tasks, against the fake server.
+
+The stack's scheduler has no key, so another process runs the DAG with Airflow's own ``dag.test``, on the stack's database,
+warehouse and object store. Whatever happens there, the key must not be in any file of the stack (``server`` looks).
+"""
+
+import base64
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tenacity import Retrying, retry_if_not_result, stop_after_delay, wait_fixed
+
+from include.settings import settings
+from include.wandb_tracking import run_id_for
+from tests.fakes.wandb_server import FakeWandb
+from tests.integration.churn.conftest import OTHERS, WORSE
+
+KEY = "5ecre7" * 7
+BETTER = {"n_estimators": 60}
+PROGRAM = Path(__file__).with_name("airflow_online.py")
+GATE = "promote_model.compare_with_champion"
+
+
+class Process:
+    """Another process that runs the DAG; what it says is in ``log``."""
+
+    def __init__(self, stack, folder, runs, **environ):
+        self.log_file = folder / f"{len(list(folder.glob('*.log')))}.log"
+        with self.log_file.open("wb") as output:
+            self._popen = subprocess.Popen(
+                [sys.executable, PROGRAM, json.dumps(runs)],
+                env=stack.environment | {"HOME": str(folder), **environ},
+                cwd=stack.home,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def log(self):
+        return self.log_file.read_text()
+
+    def wait(self):
+        """The runs, as the process has printed them."""
+        assert self._popen.wait(300) == 0, self.log[-5000:]
+        results = [line.removeprefix("RESULT ") for line in self.log.splitlines() if line.startswith("RESULT ")]
+        return [SimpleNamespace(**json.loads(result)) for result in results]
+
+    def wait_for(self, words):
+        Retrying(stop=stop_after_delay(120), wait=wait_fixed(0.2), retry=retry_if_not_result(bool))(
+            lambda: words in self.log or self._popen.poll() is not None
+        )
+        with suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, signal.SIGKILL)
+        self._popen.wait()
+        assert words in self.log, self.log[-5000:]
+
+
+def files_with_key(folder):
+    secrets = [KEY.encode(), base64.b64encode(f"api:{KEY}".encode())]
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return [path for path in files if any(secret in path.read_bytes() for secret in secrets)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("online")
+
+
+@pytest.fixture(scope="module")
+def server(paused, stack, folder) -> Iterator[FakeWandb]:
+    with FakeWandb(KEY) as fake:
+        yield fake
+    assert fake.problems == []
+    assert files_with_key(folder) == []
+    assert files_with_key(stack.stack.logs) == []
+    assert files_with_key(stack.stack.wandb_dir) == []
+
+
+@pytest.fixture(scope="module")
+def online(server):
+    return {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url}
+
+
+@pytest.fixture(scope="module")
+def trip(paused, stack, server, online, folder):
+    """The shipped data again, then a better model, then a worse one, then other customers; and what there was after it."""
+    process = Process(stack, folder, [{}, {"hyper_parameters": BETTER}, {"hyper_parameters": WORSE}, OTHERS], **online)
+    same, better, worse, others = process.wait()
+    assert {run.state for run in (same, better, worse, others)} == {"success"}, process.log[-5000:]
+    return SimpleNamespace(
+        log=process.log,
+        same=same,
+        better=better,
+        worse=worse,
+        others=others,
+        champion=json.loads(paused.object("champion.json")),
+        predictions=paused.predictions("pred_churn"),
+    )
+
+
+def tracked(server, run):
+    return server.run(run_id_for("customer_analytics", run.id))
+
+
+def test_each_dag_run_is_one_run_with_train_gate_and_predict_in_it(server, trip):
+    assert len(server.runs) == 4
+    for run in (trip.same, trip.better, trip.worse):
+        found = tracked(server, run)
+        assert (found.state, found.job_type, found.project) == ("finished", "train", settings.wandb_project)
+        assert found.config["features_sha256"]
+        assert found.summary["holdout_brier"] < 1
+        assert found.summary["predictions/rows"] == 100
+        assert found.summary["drift/detected"] == 0
+        assert b"<html" in found.files["drift_report.html"]
+        assert sum(name.endswith(".png") for name in found.files) == 6
+
+
+def test_the_gates_decision_is_in_the_run(server, trip):
+    summaries = [tracked(server, run).summary for run in (trip.same, trip.better, trip.worse)]
+    assert [each["gate/outcome"] for each in summaries] == ["champion_already", "better", "worse"]
+    assert [each["gate/decision"] for each in summaries] == ["promoted", "promoted", "rejected"]
+    assert [each.get("gate/holdout_rows") for each in summaries] == [None, 36, 36]
+    assert summaries[2]["gate/newcomer_loss"] > summaries[2]["gate/champion_loss"]
+    assert summaries[2]["gate/champion_before"] == "churn_classifier:v1"
+    assert trip.worse.tasks["promote_model.champion_stays"] == "success"
+
+
+def test_alias_champion_moves_with_the_champion_and_latest_with_the_newest(server, trip):
+    v0, v1, v2 = server.versions("churn_classifier")
+    assert (v0.aliases, v1.aliases, v2.aliases) == ([], ["champion"], ["latest"])
+    assert trip.champion["reference"]["version"] == "v1"
+    assert trip.champion["server"] == server.url
+
+
+def test_predict_uses_the_champions_version_and_not_the_newest(server, trip):
+    v0, v1, v2 = server.versions("churn_classifier")
+    names = {run.id: tracked(server, run).name for run in (trip.same, trip.better, trip.worse, trip.others)}
+    assert v0.used_by == [names[trip.same.id]]
+    assert v1.used_by == [names[trip.better.id], names[trip.worse.id], names[trip.others.id]]
+    assert v2.used_by == []
+    assert set(trip.predictions["model_version"]) == {"churn_classifier:v1"}
+
+
+def test_each_scoring_downloads_the_model_from_the_server(server, trip):
+    assert server.downloads.count("model.skops") == 4
+    assert "churn_classifier:v1 taken from Weights & Biases" in trip.log
+
+
+def test_the_artifact_is_the_model_with_its_card_and_says_what_it_was_made_from(server, trip):
+    _, v1, _ = server.versions("churn_classifier")
+    assert sorted(v1.files) == ["model.skops", "model_card.md"]
+    assert b"60 trees" in server.content(v1, "model_card.md")
+    assert v1.metadata["sha256"] == trip.champion["trained"]["model"]["sha256"]
+    assert {"features_sha256", "code_sha256", "lock_sha256", "model_uri", "holdout_brier"} <= v1.metadata.keys()
+
+
+def test_the_log_has_the_link_of_the_run_in_each_task(server, trip):
+    link = f"{server.url}/acme/{settings.wandb_project}/runs/{run_id_for('customer_analytics', trip.same.id)}"
+    assert trip.log.count(f"W&B run: {link}") == 3
+    assert f"online at {server.url}, because WANDB_API_KEY is set" in trip.log
+
+
+def test_other_customers_have_a_run_of_their_own_that_is_marked_as_drifted(server, trip):
+    found = tracked(server, trip.others)
+    assert (found.job_type, found.state) == ("predict", "finished")
+    assert found.summary["predictions/rows"] == 200
+    assert found.summary["drift/detected"] == 1
+    assert "drift" in found.tags
+    assert trip.others.tasks["train"] == "skipped"
+    assert trip.others.tasks["drift_detected"] == "success"
+
+
+def test_a_wrong_key_fails_at_once_says_so_and_is_not_shown(paused, stack, folder, online, trip):
+    process = Process(stack, folder, [{}], **online | {"WANDB_API_KEY": "f" * 40})
+    (run,) = process.wait()
+
+    assert (run.state, run.tasks["train"]) == ("failed", "failed")
+    assert "Check WANDB_API_KEY (get one from that server's user settings" in process.log
+    assert "UP_FOR_RETRY" not in process.log
+    assert "f" * 40 not in process.log
+    assert paused.predictions("pred_churn").equals(trip.predictions)
+
+
+def test_a_server_that_is_away_is_worth_a_retry(stack, folder, online, trip):
+    process = Process(stack, folder, [{}], **online | {"WANDB_BASE_URL": "http://127.0.0.1:9"})
+
+    process.wait_for("Marking task as UP_FOR_RETRY. dag_id=customer_analytics, task_id=train")
+
+    assert "http://127.0.0.1:9 could not be reached or did not answer in time (starting the run)" in process.log
+
+
+def test_a_run_recorded_offline_is_uploaded_as_one_run_by_the_commands_of_its_logs(first, folder):
+    with FakeWandb(KEY) as fake:
+        environ = {
+            "WANDB_API_KEY": KEY,
+            "WANDB_BASE_URL": fake.url,
+            "HOME": str(folder),
+            "WANDB_ERROR_REPORTING": "false",
+        }
+        for task in ("train", GATE, "predict"):
+            command = first.log(task).partition("To upload it")[2].partition(": ")[2].splitlines()[0]
+            done = subprocess.run(
+                [str(Path(sys.executable).parent / "wandb"), *shlex.split(command)[1:]],
+                env=environ,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+        (run,) = fake.runs
+        assert run.summary["gate/outcome"] == "first_model"
+        assert run.summary["predictions/rows"] == 100
+        assert run.summary["holdout_roc_auc"] == pytest.approx(first.xcom("train")["metrics"]["holdout_roc_auc"])
+        assert "drift_report.html" in run.files
+        (version,) = fake.versions("churn_classifier")
+        assert version.metadata["sha256"] == first.xcom("train")["sha256"]
+    assert fake.problems == []

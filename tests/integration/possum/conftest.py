@@ -1,0 +1,69 @@
+"""The possum pipeline's runs, made once by the real scheduler; the tests read what came of them."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+
+from include.settings import INCLUDE, settings
+
+if TYPE_CHECKING:
+    from tests.support.local_stack import RunningStack
+    from tests.support.possum_runs import Repeated, Round
+
+
+@pytest.fixture(scope="session")
+def possum_stack(stack: "RunningStack") -> "RunningStack":
+    """The stack with the three DAGs unpaused."""
+    for dag_id in ("feature_eng", "train", "predict"):
+        stack.airflow.unpause(dag_id)
+    return stack
+
+
+@pytest.fixture(scope="session")
+def first(possum_stack: "RunningStack") -> "Round":
+    """One round on the shipped data."""
+    from tests.support.possum_runs import follow
+
+    began = datetime.now(UTC)
+    return follow(possum_stack, possum_stack.airflow.trigger("feature_eng"), began)
+
+
+@pytest.fixture(scope="session")
+def overlapping(possum_stack: "RunningStack", first: "Round") -> "list[Round]":
+    """Two more rounds at the same time: on the shipped data, and on the animals without those of one site."""
+    from tests.support.possum_runs import follow
+
+    animals = pd.read_csv(INCLUDE / settings.file_path)
+    fewer = animals[animals["site"] != 7].to_csv(index=False).encode()
+    possum_stack.s3.put_object(Bucket=settings.data_bucket_name, Key="incoming/fewer.csv", Body=fewer)
+    source = f"s3://{settings.data_bucket_name}/incoming/fewer.csv"
+    began = datetime.now(UTC)
+    runs = [
+        possum_stack.airflow.trigger("feature_eng"),
+        possum_stack.airflow.trigger_with("feature_eng", source=source),
+    ]
+    return [follow(possum_stack, run, began) for run in runs]
+
+
+@pytest.fixture(scope="session")
+def repeated(possum_stack: "RunningStack", first: "Round", overlapping: "list[Round]") -> "Repeated":
+    """The first round's train run, cleared and run again after newer rounds."""
+    from tests.support.possum_runs import Repeated, model_versions
+
+    airflow = possum_stack.airflow
+    airflow.clear("train", first.train)
+    airflow.wait_for_success("train", first.train)
+    predict = airflow.wait_for_triggered("predict", first.train, known=(first.predict,))
+    airflow.wait_for_success("predict", predict)
+    trained = airflow.xcom("train", first.train, "train_model")
+    return Repeated(trained=trained, predict=predict, versions=model_versions(possum_stack))
+
+
+@pytest.fixture(scope="session")
+def by_hand(possum_stack: "RunningStack", repeated: "Repeated") -> str:
+    """A run of predict that no dataset has triggered."""
+    run = possum_stack.airflow.trigger("predict")
+    possum_stack.airflow.wait_for_success("predict", run)
+    return run

@@ -1,0 +1,112 @@
+"""Bad input stops feature_eng at once, says where it is bad, and changes nothing that others use."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import pytest
+
+from include.settings import INCLUDE, settings
+from tests.support.local_stack import RunningStack
+from tests.support.possum_runs import model_versions
+
+# line of the file, header included, of the animal that gets the bad value
+LINE = 11
+
+BAD_VALUES = {
+    # name: column, bad value, words that the message must have
+    "wrong-type": ("hdlngth", "large", ["'hdlngth'", "not a number", f"line {LINE}", "'large'"]),
+    "unknown-category": ("Pop", "Tas", ["'Pop'", "unknown category", f"line {LINE}", "'Tas'"]),
+    "out-of-range": ("taill", "3700", ["'taill'", "outside 15 to 70 cm", f"line {LINE}", "'3700'"]),
+    "duplicate-case": ("case", "3", ["'case'", "more than once", "line 4", f"line {LINE}"]),
+}
+
+
+def shipped() -> pd.DataFrame:
+    return pd.read_csv(INCLUDE / settings.file_path, dtype=str, keep_default_na=False)
+
+
+def with_value(column: str, value: str) -> bytes:
+    animals = shipped()
+    animals.loc[LINE - 2, column] = value
+    return animals.to_csv(index=False).encode()
+
+
+# what the file holds (None: there is no such object), and words that the message must have
+CASES: dict[str, tuple[bytes | None, list[str]]] = {
+    **{name: (with_value(column, value), words) for name, (column, value, words) in BAD_VALUES.items()},
+    "missing-column": (shipped().drop(columns="belly").to_csv(index=False).encode(), ["line 1", "'belly'"]),
+    "missing-target": (shipped().assign(taill="").to_csv(index=False).encode(), ["'taill'"]),
+    "empty-file": (b"", ["is empty"]),
+    "no-csv": ((INCLUDE / settings.picture_path).read_bytes(), ["is no CSV but a binary file"]),
+    "absent-object": (None, ["does not exist"]),
+}
+
+
+def state_of_the_world(stack: RunningStack) -> dict[str, object]:
+    """All that a bad file must not change."""
+    return {
+        "objects": stack.keys(settings.data_bucket_name, "features/"),
+        "artifacts": stack.keys(settings.mlflow_artifact_bucket),
+        "events": stack.query("SELECT count(*) FROM dataset_event"),
+        "train runs": stack.query("SELECT count(*) FROM dag_run WHERE dag_id IN ('train', 'predict')"),
+        "versions": model_versions(stack),
+    }
+
+
+@dataclass(frozen=True)
+class BadRuns:
+    """A run for each bad file, and what else there was before and after them."""
+
+    ids: dict[str, str]
+    before: dict[str, object]
+    after: dict[str, object]
+
+
+@pytest.fixture(scope="module")
+def runs(possum_stack: RunningStack, by_hand: str) -> BadRuns:
+    """One run for each bad file, all at the same time, and with the MLflow experiment deleted."""
+    experiment = possum_stack.mlflow.get_experiment_by_name(settings.experiment_name)
+    assert experiment
+    before = state_of_the_world(possum_stack)
+    possum_stack.mlflow.delete_experiment(experiment.experiment_id)
+    started = {}
+    for name, (content, _) in CASES.items():
+        uri = f"s3://{settings.data_bucket_name}/incoming/{name}.csv"
+        if content is not None:
+            possum_stack.s3.put_object(Bucket=settings.data_bucket_name, Key=f"incoming/{name}.csv", Body=content)
+        started[name] = possum_stack.airflow.trigger_with("feature_eng", source=uri)
+    ended = {name: possum_stack.airflow.wait("feature_eng", run)["state"] for name, run in started.items()}
+    assert set(ended.values()) == {"failed"}, ended
+    return BadRuns(started, before, state_of_the_world(possum_stack))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_task_fails_on_its_first_try_and_names_file_column_and_rows(stack, runs, name):
+    task = stack.airflow.task("feature_eng", runs.ids[name], "extract_data")
+    assert (task["state"], task["try_number"]) == ("failed", 1)
+    log = stack.airflow.log(task)
+    message = log[log.index("AirflowFailException") :]
+    for word in (f"s3://{settings.data_bucket_name}/incoming/{name}.csv", *CASES[name][1]):
+        assert word in message
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_after_the_check_runs(stack, runs, name):
+    states = {task["task_id"]: task["state"] for task in stack.airflow.tasks("feature_eng", runs.ids[name])}
+    later = ("build_features", "save_data_to_s3", "end")
+    assert {states[task] for task in later} == {"upstream_failed"}
+
+
+def test_buckets_datasets_and_registry_stay_as_they_were(runs):
+    assert runs.after == runs.before
+
+
+def test_all_runs_restore_the_one_deleted_experiment(stack, runs, first):
+    ids = {
+        stack.airflow.xcom("feature_eng", run, "prepare_mlflow_experiment.get_current_experiment_id")
+        for run in runs.ids.values()
+    }
+    assert ids == {first.model["experiment_id"]}
+    experiment = stack.mlflow.get_experiment_by_name(settings.experiment_name)
+    assert experiment.lifecycle_stage == "active"
+    assert stack.mlflow.get_run(first.model["run_id"]).info.lifecycle_stage == "active"

@@ -1,0 +1,97 @@
+"""`make demo` on a stack that was never started: with no network but loopback, and with a pipeline that fails."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.local_stack import LocalStack
+
+PROJECT = Path(__file__).parents[3]
+TIMEOUT = 800  # seconds for a first start and all pipelines
+
+# brings lo up, proves that there is nothing else, and becomes the command
+WRAPPER = """
+import fcntl, os, socket, struct, sys
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1
+with socket.socket() as any_socket:
+    fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP))
+assert [name for _, name in socket.if_nameindex()] == ["lo"], socket.if_nameindex()
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+@pytest.fixture(scope="module")
+def isolated() -> list[str]:
+    """The command that runs Python in a network namespace of its own, as the same user."""
+    unshare = ["unshare", "--net"]
+    if os.geteuid() != 0:  # the right to configure lo, without becoming root
+        unshare += ["--map-current-user", "--keep-caps"]
+    command = [*unshare, sys.executable, "-c", WRAPPER]
+    try:
+        subprocess.run([*command, "-c", "pass"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespaces here: {error}")
+    return command
+
+
+def test_namespace_reaches_loopback_only(isolated):
+    """Otherwise the next test would prove nothing."""
+    code = """
+import socket
+with socket.create_server(("127.0.0.1", 0)) as server:
+    socket.create_connection(server.getsockname()).close()
+for address in ("192.0.2.1", "8.8.8.8"):
+    try:
+        socket.create_connection((address, 53), timeout=3)
+    except OSError as error:
+        assert error.errno == 101, error
+    else:
+        raise SystemExit("reached " + address)
+"""
+    subprocess.run([*isolated, "-c", code], check=True)
+
+
+def test_demo_runs_all_pipelines_and_shows_where_the_results_are(other_stack: LocalStack, isolated):
+    demo = subprocess.Popen(
+        [*isolated, "-m", "local_stack", "demo"],
+        cwd=PROJECT,
+        env=os.environ | other_stack.variables,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        output, _ = demo.communicate(timeout=TIMEOUT)
+    finally:
+        if demo.poll() is None:
+            demo.send_signal(signal.SIGKILL)
+    assert demo.returncode == 0, output
+    for dag_id in ("feature_eng", "train", "predict"):
+        row = next(line for line in output.splitlines() if line.startswith(f"│ {dag_id} "))
+        assert "success" in row
+    airflow, mlflow = (f"http://localhost:{port}" for port in (other_stack.ports.airflow, other_stack.ports.mlflow))
+    assert f"Airflow: {airflow} (login admin, password admin)" in output
+    assert f"{mlflow}/#/experiments/" in output
+    assert f"{mlflow}/#/models/Reg_RidgeCV_possums/versions/1" in output
+    assert "include/plots/possum_tails.png" in output
+    assert "s3://data/predictions/" in output
+    assert "holdout" in output
+    # the virtual environment of run_prediction came from uv's cache: none was there, and nothing could be downloaded
+    (log,) = (other_stack.home / "logs" / "tasks").glob("dag_id=predict/*/task_id=run_prediction/attempt=1.log")
+    assert "Building the virtual environment" in log.read_text()
+    assert "downloading them" not in log.read_text()
+    assert len(other_stack.processes()) > 10  # the stack stays up
+
+
+def test_demo_of_a_failing_pipeline_names_the_task_shows_its_log_and_fails(other_stack: LocalStack):
+    done = other_stack.command("demo", FILE_PATH="absent.csv")
+    assert done.returncode == 1
+    assert "failed task extract_data, the end of its log:" in done.stdout
+    assert "include/absent.csv cannot be read" in done.stdout
+    assert "The stack stays up" in done.stdout
+    assert len(other_stack.processes()) > 10

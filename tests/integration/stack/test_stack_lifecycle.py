@@ -1,0 +1,186 @@
+"""The running stack: who listens where, what a dead service does, and what stop, start and a crash leave behind.
+
+These tests stop and restart the session's stack; they run after those that work on it.
+"""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import pytest
+from tenacity import Retrying, retry_if_not_result, stop_after_delay, wait_fixed
+
+from tests.support.local_stack import RunningStack, services
+
+BUCKET = "kept"
+LOOPBACK = {"127.0.0.1", "::1"}
+
+
+def await_that(condition, seconds: float = 90) -> Any:
+    """Wait until the condition holds and return its value."""
+    return Retrying(retry=retry_if_not_result(bool), stop=stop_after_delay(seconds), wait=wait_fixed(0.3))(condition)
+
+
+def info(stack: RunningStack, service: str) -> dict[str, Any]:
+    return services.supervisor(stack.stack).getProcessInfo(service)
+
+
+def pids(stack: RunningStack) -> dict[str, int]:
+    """The pid of each service."""
+    return {each["name"]: each["pid"] for each in services.supervisor(stack.stack).getAllProcessInfo()}
+
+
+def supervisord_pid(stack: RunningStack) -> int:
+    return services.supervisor(stack.stack).getPID()
+
+
+@pytest.fixture(scope="module")
+def kept(stack: RunningStack) -> dict[str, str]:
+    """Something in each store, for the tests that stop the stack."""
+    with contextlib.suppress(stack.s3.exceptions.BucketAlreadyExists, stack.s3.exceptions.BucketAlreadyOwnedByYou):
+        stack.s3.create_bucket(Bucket=BUCKET)
+    stack.s3.put_object(Bucket=BUCKET, Key="folder/object", Body=b"content")
+    experiment = stack.mlflow.create_experiment(f"kept-{os.urandom(4).hex()}")
+    run = stack.mlflow.create_run(experiment)
+    stack.mlflow.log_param(run.info.run_id, "kept", "yes")
+    stack.airflow.unpause("feature_eng")
+    dag_run = stack.airflow.trigger_with("feature_eng", source="absent.csv")  # soon over
+    stack.airflow.wait("feature_eng", dag_run)
+    return {"mlflow_run": run.info.run_id, "dag_run": dag_run}
+
+
+def assert_kept(stack: RunningStack, kept: dict[str, str]) -> None:
+    assert stack.object(f"s3://{BUCKET}/folder/object") == b"content"
+    assert stack.mlflow.get_run(kept["mlflow_run"]).data.params == {"kept": "yes"}
+    assert stack.airflow.run("feature_eng", kept["dag_run"])["state"] == "failed"
+    assert stack.airflow.get("/dags/feature_eng")["is_paused"] is False
+
+
+def test_all_services_listen_on_loopback_only(stack: RunningStack):
+    listening = set()
+    for process in services.marked_processes(stack.stack):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a worker that has just ended
+            connections = process.net_connections("inet")
+            listening |= {each.laddr for each in connections if each.status == psutil.CONN_LISTEN}
+    ports = stack.ports
+    assert {ports.airflow, ports.mlflow, ports.s3, ports.postgres} <= {address.port for address in listening}
+    assert {address.ip for address in listening} <= LOOPBACK
+
+
+def test_database_of_each_service_refuses_the_others(stack: RunningStack):
+    import psycopg2
+
+    with pytest.raises(psycopg2.OperationalError, match="permission denied"):
+        psycopg2.connect(
+            host="127.0.0.1",
+            port=stack.ports.postgres,
+            user="warehouse",
+            password=stack.stack.secrets.warehouse_password,
+            dbname="airflow",
+        )
+
+
+def test_secrets_can_be_read_by_their_user_only(stack: RunningStack):
+    assert (stack.home / "secrets.json").stat().st_mode & 0o077 == 0
+
+
+def test_second_start_changes_nothing(stack: RunningStack):
+    before = pids(stack)
+    stack.start()
+    assert pids(stack) == before
+    assert len(before) >= 6
+
+
+def test_status_tells_what_runs_where_and_since_when(stack: RunningStack):
+    done = stack.command("status")
+    assert done.returncode == 0, done.stdout
+    for service, port in (
+        ("postgres", stack.ports.postgres),
+        ("s3", stack.ports.s3),
+        ("mlflow", stack.ports.mlflow),
+        ("webserver", stack.ports.airflow),
+        ("scheduler", ""),
+        ("triggerer", ""),
+    ):
+        row = next(line for line in done.stdout.splitlines() if re.match(rf"\W*{service}\b", line))
+        assert "running" in row
+        assert str(info(stack, service)["pid"]) in row
+        assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", row)
+        assert str(port) in row
+
+
+@pytest.mark.parametrize("service", ["s3", "mlflow", "scheduler"])
+def test_killed_service_is_started_again(stack: RunningStack, service):
+    pid = info(stack, service)["pid"]
+    os.kill(pid, signal.SIGKILL)
+
+    def runs_anew() -> bool:
+        now = info(stack, service)  # one look: state and pid of the same moment
+        return now["statename"] == "RUNNING" and now["pid"] != pid
+
+    await_that(runs_anew)
+    await_that(lambda: not services.unhealthy(stack.stack))
+    assert stack.command("status").returncode == 0
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Hold a process meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_service_that_cannot_come_back_is_shown_as_dead_until_start_brings_it_back(stack: RunningStack):
+    process = psutil.Process(info(stack, "s3")["pid"])
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with stopped(supervisord_pid(stack)):
+            process.kill()
+            await_that(lambda: process.status() == psutil.STATUS_ZOMBIE)
+            thief.bind(("127.0.0.1", stack.ports.s3))
+            thief.listen()
+        await_that(lambda: info(stack, "s3")["statename"] == "FATAL")
+        done = stack.command("status")
+        assert done.returncode == 1
+        assert re.search(r"s3\b.*fatal", done.stdout)
+        refused = stack.command("start")
+        assert refused.returncode == 1
+        assert "s3" in refused.stdout
+        assert "Traceback" not in refused.stdout
+    stack.start()
+    assert stack.command("status").returncode == 0
+
+
+def test_stop_leaves_nothing_behind_and_start_finds_everything_again(stack: RunningStack, kept):
+    stack.stop()
+    status = stack.command("status")
+    assert (status.returncode, status.stdout.strip()) == (1, "The stack is not running (make start).")
+    stack.start()
+    assert_kept(stack, kept)
+
+
+def test_stop_ends_what_a_killed_supervisord_has_left(stack: RunningStack, kept):
+    os.kill(supervisord_pid(stack), signal.SIGKILL)
+    status = stack.command("status")
+    assert status.returncode == 1
+    assert "left over: make stop ends them" in status.stdout
+    stack.stop()
+    stack.start()
+    assert_kept(stack, kept)
+
+
+def test_start_after_a_killed_supervisord_needs_no_stop(stack: RunningStack, kept):
+    old = services.marked_processes(stack.stack)
+    os.kill(supervisord_pid(stack), signal.SIGKILL)
+    stack.start()
+    assert not any(process.is_running() for process in old)
+    assert_kept(stack, kept)

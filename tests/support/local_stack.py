@@ -1,0 +1,259 @@
+"""A local stack for tests: its command line, and clients of its services."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import boto3
+import psycopg2
+import pytest
+from tenacity import Retrying, retry_if_not_result, stop_after_delay, wait_fixed
+
+from local_stack import services
+from local_stack.config import PROJECT, Ports, Stack
+from local_stack.demo import ENDED, Airflow
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mypy_boto3_s3 import S3Client
+
+COMMAND_TIMEOUT = 300  # seconds for one command of the stack
+RUN_TIMEOUT = 600  # seconds for one DAG run
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listens on; all are held until the last is found, so that they differ."""
+    probes = [socket.socket() for _ in range(number)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def short_folder() -> Path:
+    """A new folder whose path leaves room for a socket's name."""
+    return Path(tempfile.mkdtemp(prefix="st-")).resolve()
+
+
+class LocalStack:
+    """A state folder with ports, and the command line on it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.ports = Ports(*free_ports(len(asdict(Ports()))))
+        self.stack = Stack(home)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables by which a user moves the stack."""
+        ports = {f"{name.upper()}_PORT": str(port) for name, port in asdict(self.ports).items()}
+        return {"LOCAL_STACK_DIR": str(self.home), **ports}
+
+    def command(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run `python -m local_stack ...` as the Makefile does; its output holds both streams."""
+        return subprocess.run(
+            [sys.executable, "-m", "local_stack", *arguments],
+            cwd=PROJECT,
+            env=os.environ | {"COLUMNS": "80"} | self.variables | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=COMMAND_TIMEOUT,
+            check=False,
+        )
+
+    def processes(self) -> list[str]:
+        """The command lines of all processes that carry this stack's mark."""
+        lines = []
+        for process in services.marked_processes(self.stack):
+            with suppress(services.psutil.Error):
+                lines.append(f"{process.pid} {' '.join(process.cmdline())}")
+        return lines
+
+    def start(self, **variables: str) -> None:
+        done = self.command("start", **variables)
+        assert done.returncode == 0, done.stdout
+
+    def stop(self) -> None:
+        done = self.command("stop")
+        assert done.returncode == 0, done.stdout
+        assert self.processes() == []
+
+
+class RunningStack(LocalStack):
+    """The session's stack, with clients of its services."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the stack's own processes find in their environment."""
+        return self.stack.environment()
+
+    @cached_property
+    def airflow(self) -> "AirflowApi":
+        return AirflowApi(self.stack)
+
+    @cached_property
+    def s3(self) -> "S3Client":
+        return boto3.client(
+            "s3",
+            endpoint_url=self.stack.s3_url,
+            aws_access_key_id=self.stack.secrets.s3_access_key,
+            aws_secret_access_key=self.stack.secrets.s3_secret_key,
+            region_name="us-east-1",
+        )
+
+    def object(self, uri: str) -> bytes:
+        """The bytes at s3://bucket/key."""
+        bucket, key = uri.removeprefix("s3://").split("/", 1)
+        return self.s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    def keys(self, bucket: str, prefix: str = "") -> dict[str, str]:
+        """The bucket's objects below the prefix: ETag by key."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        return {each["Key"]: each["ETag"] for page in pages for each in page.get("Contents", [])}
+
+    @cached_property
+    def mlflow(self) -> "MlflowClient":
+        from mlflow import MlflowClient
+
+        url = f"http://127.0.0.1:{self.ports.mlflow}"
+        return MlflowClient(tracking_uri=url, registry_uri=url)
+
+    def query(self, sql: str, *values: Any, database: str = "airflow") -> list[tuple]:
+        """The rows of a query, in one of the databases."""
+        connection = psycopg2.connect(
+            host="127.0.0.1",
+            port=self.ports.postgres,
+            user=database,
+            password=getattr(self.stack.secrets, f"{database}_password"),
+            dbname=database,
+        )
+        with connection, connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            rows = cursor.fetchall()
+        connection.close()
+        return rows
+
+    def python(self, code: str) -> Any:
+        """Run code as a task's process would, with the stack's environment; return what it prints last, as JSON."""
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=self.environment,
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_TIMEOUT,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+
+class AirflowApi(Airflow):
+    """Airflow's REST API with what tests need beyond the demo."""
+
+    def post(self, path: str, **body: Any) -> dict[str, Any]:
+        response = self._client.post(path, json=body)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def trigger_with(self, dag_id: str, **params: Any) -> str:
+        """Start a run with params, and return its id."""
+        return self.post(f"/dags/{dag_id}/dagRuns", conf=params)["dag_run_id"]
+
+    def clear(self, dag_id: str, run_id: str) -> None:
+        """Let all tasks of a finished run run again."""
+        self.post(
+            f"/dags/{dag_id}/clearTaskInstances",
+            dag_run_id=run_id,
+            dry_run=False,
+            only_failed=False,
+            reset_dag_runs=True,
+        )
+
+    def unpause_all(self, *dag_ids: str) -> None:
+        for dag_id in dag_ids:
+            self.unpause(dag_id)
+
+    def wait(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Wait for the run's end and return it."""
+        return Retrying(
+            retry=retry_if_not_result(lambda run: run["state"] in ENDED),
+            stop=stop_after_delay(RUN_TIMEOUT),
+            wait=wait_fixed(0.5),
+        )(self.run, dag_id, run_id)
+
+    def wait_for_success(self, dag_id: str, run_id: str) -> None:
+        """Wait for the run's end, which must be a success; otherwise show the failed tasks' logs."""
+        if self.wait(dag_id, run_id)["state"] != "success":
+            failed = [task for task in self.tasks(dag_id, run_id) if task["state"] in ("failed", "up_for_retry")]
+            logs = "\n\n".join(f"{task['task_id']}:\n{self.log(task)[-3000:]}" for task in failed)
+            pytest.fail(f"run {run_id} of {dag_id} failed\n{logs}", pytrace=False)
+
+    def events_of(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """The dataset events that triggered the run, in the order of time."""
+        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/upstreamDatasetEvents"
+        return sorted(self.get(path)["dataset_events"], key=lambda event: event["timestamp"])
+
+    def wait_for_triggered(self, dag_id: str, source_run: str, known: tuple[str, ...] = ()) -> str:
+        """Wait for the run that an event of ``source_run`` has triggered, other than the known ones; return its id."""
+
+        def find() -> str | None:
+            runs = self.get(f"/dags/{dag_id}/dagRuns", order_by="-execution_date")["dag_runs"]
+            for run in runs:
+                run_id = run["dag_run_id"]
+                if run["run_type"] != "dataset_triggered" or run_id in known:
+                    continue
+                if any(event["source_run_id"] == source_run for event in self.events_of(dag_id, run_id)):
+                    return run_id
+            return None
+
+        return Retrying(retry=retry_if_not_result(bool), stop=stop_after_delay(60), wait=wait_fixed(0.5))(find) or ""
+
+    def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        return next(task for task in self.tasks(dag_id, run_id) if task["task_id"] == task_id)
+
+    def task_log(self, dag_id: str, run_id: str, task_id: str) -> str:
+        return self.log(self.task(dag_id, run_id, task_id))
+
+
+@contextmanager
+def run() -> Iterator[RunningStack]:
+    """A new stack, stopped and removed at the end; a SIGTERM ends the tests like Ctrl-C, so that this happens too."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stack = RunningStack(short_folder())
+    try:
+        stack.start()
+        yield stack
+    finally:
+        done = stack.command("stop")
+        left = stack.processes()
+        shutil.rmtree(stack.home, ignore_errors=True)
+        signal.signal(signal.SIGTERM, previous)
+    assert done.returncode == 0, done.stdout
+    assert left == []
+
+
+def use(home: str) -> RunningStack:
+    """A developer's own stack for repeated runs: started where it does not run, and left running."""
+    stack = RunningStack(Path(home).resolve())
+    if services.is_running(stack.stack):
+        stack.ports = stack.stack.ports
+    stack.start()
+    return stack

@@ -1,0 +1,89 @@
+"""Rounds through the three possum DAGs, and what they hand over."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from include.settings import INCLUDE, settings
+from tests.support.local_stack import RunningStack
+
+DAGS = ("feature_eng", "train", "predict")
+PLOT = INCLUDE / "plots" / settings.plot_file_name
+
+
+@dataclass(frozen=True)
+class Round:
+    """One way through the three DAGs: run ids, what was handed over, and the registry as it was at the end."""
+
+    began: datetime
+    feature_eng: str
+    train: str
+    predict: str
+    features: dict[str, Any]  # what feature_eng handed over
+    trained: dict[str, Any]  # what train_model returned
+    model: dict[str, Any]  # what predict worked with: the champion, and the references of its event
+    plot: dict[str, Any]
+    predictions: dict[str, Any]
+    versions: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """The first round's train run after it was cleared and ran again, and the predict run that followed."""
+
+    trained: dict[str, Any]
+    predict: str
+    versions: dict[int, str]
+
+
+def follow(stack: RunningStack, feature_eng: str, began: datetime) -> Round:
+    """Wait for a run of feature_eng and for the runs that follow from it."""
+    airflow = stack.airflow
+    airflow.wait_for_success("feature_eng", feature_eng)
+    train = airflow.wait_for_triggered("train", feature_eng)
+    airflow.wait_for_success("train", train)
+    predict = airflow.wait_for_triggered("predict", train)
+    airflow.wait_for_success("predict", predict)
+    return Round(
+        began=began,
+        feature_eng=feature_eng,
+        train=train,
+        predict=predict,
+        features=airflow.xcom("feature_eng", feature_eng, "end"),
+        trained=airflow.xcom("train", train, "train_model"),
+        model=airflow.xcom("predict", predict, "fetch_model_run_id", "model"),
+        plot=airflow.xcom("predict", predict, "plot_predictions"),
+        predictions=airflow.xcom("predict", predict, "save_predictions"),
+        versions=model_versions(stack),
+    )
+
+
+def model_versions(stack: RunningStack) -> dict[int, str]:
+    """The registered model's versions: stage by number; none before there is a model."""
+    found = stack.mlflow.search_model_versions(f"name = '{settings.registered_model_name}'")
+    return {int(each.version): each.current_stage for each in found}
+
+
+def versions_of_run(stack: RunningStack, mlflow_run: str) -> list[int]:
+    """The model versions that were made from an MLflow run."""
+    return [int(each.version) for each in stack.mlflow.search_model_versions(f"run_id = '{mlflow_run}'")]
+
+
+def mlflow_runs(stack: RunningStack, task: str) -> list[Any]:
+    """The MLflow runs, not deleted, of one task of one DAG run (dag_id/run_id/task_id)."""
+    experiment = stack.mlflow.get_experiment_by_name(settings.experiment_name)
+    assert experiment
+    return stack.mlflow.search_runs([experiment.experiment_id], f"tags.`airflow.task` = '{task}'")
+
+
+def read_csv(data: bytes) -> pd.DataFrame:
+    """The very floats that were written."""
+    return pd.read_csv(io.BytesIO(data), float_precision="round_trip")
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,159 @@
+"""The REST helpers against an HTTP server that answers like MLflow."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from include.errors import ConfigurationError
+from include.mlflow_api import MLflowApiError, call_mlflow
+from include.mlflow_experiment import create_or_restore_experiment, get_experiment_id, is_usable, list_experiments
+from include.mlflow_registry import find_model_version, list_registered_models
+
+DELETED = {"experiment_id": "7", "name": "Possum_tails", "lifecycle_stage": "deleted"}
+ACTIVE = DELETED | {"lifecycle_stage": "active"}
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each endpoint with what the test has laid down, and keeps the requests."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: dict[str, tuple[int, Any]] = {}
+        self.requests: list[tuple[str, dict]] = []
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length) or b"{}")
+        path, _, query = self.path.partition("?")
+        endpoint = path.removeprefix("/api/2.0/mlflow/")
+        self.server.requests.append((endpoint, body or {"query": query}))
+        status, answer = self.server.answers.get(endpoint, (404, {"error_code": "ENDPOINT_NOT_FOUND"}))
+        content = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_POST = do_GET  # noqa: N815 (the name that http.server looks for)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def mlflow(monkeypatch) -> Iterator[Server]:
+    with Server() as server:
+        connection = {"conn_type": "http", "host": f"http://127.0.0.1:{server.server_port}"}
+        monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", json.dumps(connection))
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def error(code: str, status: int = 400) -> tuple[int, dict]:
+    return status, {"error_code": code, "message": f"it is {code}"}
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_login_is_a_configuration_error_that_names_connection_and_host_check(mlflow, status):
+    mlflow.answers["experiments/search"] = (status, "Invalid Host header")
+    with pytest.raises(ConfigurationError, match=rf"HTTP {status}.*mlflow_default.*--allowed-hosts"):
+        call_mlflow("POST", "experiments/search")
+
+
+def test_error_carries_mlflows_code(mlflow):
+    mlflow.answers["experiments/create"] = error("RESOURCE_ALREADY_EXISTS")
+    with pytest.raises(MLflowApiError, match="experiments/create with HTTP 400") as caught:
+        call_mlflow("POST", "experiments/create")
+    assert caught.value.code == "RESOURCE_ALREADY_EXISTS"
+
+
+def test_error_that_is_no_json_has_no_code(mlflow):
+    mlflow.answers["experiments/create"] = (502, "<html>Bad Gateway</html>")
+    with pytest.raises(MLflowApiError, match="Bad Gateway") as caught:
+        call_mlflow("POST", "experiments/create")
+    assert caught.value.code == ""
+
+
+def test_experiments_are_listed_with_the_deleted_ones(mlflow):
+    mlflow.answers["experiments/search"] = (200, {"experiments": [ACTIVE | {"artifact_location": "s3://b/"}]})
+    assert list_experiments("Possum's") == [ACTIVE]
+    assert mlflow.requests[0][1]["filter"] == "name = 'Possum''s'"
+    assert mlflow.requests[0][1]["view_type"] == "ALL"
+
+
+def test_no_experiments_is_an_empty_list(mlflow):
+    mlflow.answers["experiments/search"] = (200, {})
+    assert list_experiments("Possum_tails") == []
+
+
+@pytest.mark.parametrize(
+    ("existing", "usable"),
+    [([], False), ([ACTIVE], True), ([DELETED], False), ([ACTIVE | {"name": "Other"}], False)],
+)
+def test_experiment_is_usable_when_it_is_there_and_not_deleted(existing, usable):
+    assert is_usable(existing, "Possum_tails") is usable
+
+
+def test_experiment_is_created_with_its_artifact_location(mlflow):
+    mlflow.answers["experiments/create"] = (200, {"experiment_id": "9"})
+    assert create_or_restore_experiment([], "Possum_tails", "s3://bucket/") == "9"
+    assert mlflow.requests == [
+        ("experiments/create", {"name": "Possum_tails", "artifact_location": "s3://bucket/"}),
+    ]
+
+
+def test_deleted_experiment_is_restored(mlflow):
+    mlflow.answers["experiments/restore"] = (200, {})
+    assert create_or_restore_experiment([DELETED], "Possum_tails", "s3://bucket/") == "7"
+    assert mlflow.requests == [("experiments/restore", {"experiment_id": "7"})]
+
+
+def test_experiment_that_another_run_has_just_restored_is_taken(mlflow):
+    mlflow.answers["experiments/restore"] = error("RESOURCE_DOES_NOT_EXIST", 404)
+    assert create_or_restore_experiment([DELETED], "Possum_tails", "s3://bucket/") == "7"
+
+
+def test_experiment_that_another_run_has_just_made_is_taken(mlflow):
+    mlflow.answers["experiments/create"] = error("RESOURCE_ALREADY_EXISTS")
+    mlflow.answers["experiments/get-by-name"] = (200, {"experiment": ACTIVE})
+    assert create_or_restore_experiment([], "Possum_tails", "s3://bucket/") == "7"
+
+
+@pytest.mark.parametrize("endpoint", ["restore", "create"])
+def test_other_errors_are_raised_for_the_retries(mlflow, endpoint):
+    mlflow.answers[f"experiments/{endpoint}"] = error("INTERNAL_ERROR", 500)
+    with pytest.raises(MLflowApiError, match="INTERNAL_ERROR"):
+        create_or_restore_experiment([DELETED] if endpoint == "restore" else [], "Possum_tails", "s3://bucket/")
+
+
+def test_missing_experiment_is_an_error(mlflow):
+    mlflow.answers["experiments/get-by-name"] = error("RESOURCE_DOES_NOT_EXIST", 404)
+    with pytest.raises(MLflowApiError, match="RESOURCE_DOES_NOT_EXIST"):
+        get_experiment_id("Possum_tails")
+
+
+@pytest.mark.parametrize(("answer", "names"), [({}, []), ({"registered_models": [{"name": "m"}]}, ["m"])])
+def test_registered_models_are_listed_by_name(mlflow, answer, names):
+    mlflow.answers["registered-models/search"] = (200, answer)
+    assert list_registered_models("m") == names
+
+
+def test_oldest_version_of_a_run_is_found_by_number_and_not_by_text(mlflow):
+    mlflow.answers["model-versions/search"] = (200, {"model_versions": [{"version": "10"}, {"version": "9"}]})
+    assert find_model_version("m", "run") == {"version": "9"}
+
+
+def test_run_without_version_has_none(mlflow):
+    mlflow.answers["model-versions/search"] = (200, {})
+    assert find_model_version("m", "run") is None
