@@ -1,16 +1,4 @@
-"""
-### Who is about to leave?
-
-Loads the shop's five CSVs into PostgreSQL, transforms them with SQL, trains a random forest that tells churned customers
-from others, and tracks it in Weights & Biases (offline without a key). The new model becomes the champion only if it stands
-the comparison with the present one on customers that neither was trained on. The champion writes each customer's probability
-to `pred_churn`; if the customers differ by more than chance explains from those it was trained on, the dataset
-`drift_detected` is updated.
-
-Trigger it with `score_only` to score other customers with the champion: `source` then needs `customers.csv`, `orders.csv` and
-`payments.csv` only. They take the place of the others in the tables `stg_*` and `customers`, and their probabilities replace
-`pred_churn`, unless `predictions_table` names another table.
-"""
+"""Churn, from the shop's CSVs to probabilities; what the DAG does, for its readers in the UI: include/docs/customer_analytics.md."""
 
 import logging
 from datetime import datetime
@@ -25,8 +13,9 @@ from airflow.providers.amazon.aws.operators.s3 import S3CreateBucketOperator
 from astro import sql as aql
 
 from include.churn.load import LoadCheckedFileOperator, warehouse_table
-from include.dag_defaults import DEFAULT_ARGS
+from include.dag_defaults import DEFAULT_ARGS, MAX_ACTIVE_TASKS
 from include.datasets import DRIFT_DETECTED
+from include.links import ObjectsLink, WandbRunLink, add_links
 from include.settings import INCLUDE, settings
 from include.task_errors import fail_at_once
 
@@ -52,6 +41,7 @@ SQL_PARAMETERS = {
     catchup=False,
     # the tables have one name each, so runs take turns
     max_active_runs=1,
+    max_active_tasks=MAX_ACTIVE_TASKS,
     default_args=DEFAULT_ARGS,
     template_searchpath=str(INCLUDE),
     params={
@@ -86,7 +76,7 @@ SQL_PARAMETERS = {
         ),
     },
     tags=["churn", "wandb", "training", "prediction"],
-    doc_md=__doc__,
+    doc_md=str(INCLUDE / "docs" / "customer_analytics.md"),
 )
 def customer_analytics() -> None:
     create_buckets_if_not_exists = S3CreateBucketOperator.partial(
@@ -213,7 +203,7 @@ def customer_analytics() -> None:
         return predictions
 
     @task(outlets=[DRIFT_DETECTED])
-    def drift_detected(drift: dict[str, Any], *, outlet_events: Any = None, run_id: str | None = None) -> None:
+    def report_drift(drift: dict[str, Any], *, outlet_events: Any = None, run_id: str | None = None) -> None:
         """Update the dataset drift_detected, on which a retraining may be scheduled; skipped where nothing has drifted."""
         from airflow.exceptions import AirflowSkipException
 
@@ -234,7 +224,14 @@ def customer_analytics() -> None:
     branch, champion = train_or_score(), fetch_champion()
     chain(feature_df, branch, [trained, champion])
     chain(promote_model(feature_df, trained), champion)
-    drift_detected(predict(feature_df, champion)["drift"])
+    report_drift(predict(feature_df, champion)["drift"])
 
 
-customer_analytics()
+add_links(
+    customer_analytics(),
+    {
+        "create_buckets_if_not_exists": (ObjectsLink,),
+        "train": (WandbRunLink, ObjectsLink),
+        "predict": (WandbRunLink, ObjectsLink),
+    },
+)

@@ -8,11 +8,11 @@ from airflow.decorators import dag, task, task_group
 from airflow.models.baseoperator import chain
 from airflow.models.param import Param
 from airflow.operators.empty import EmptyOperator
-from airflow.providers.amazon.aws.operators.s3 import S3CreateBucketOperator
 from astro import sql as aql
 from astro.files import File
 
-from include.dag_defaults import DEFAULT_ARGS
+from include.buckets import EnsureBucketOperator
+from include.dag_defaults import DEFAULT_ARGS, MAX_ACTIVE_RUNS, MAX_ACTIVE_TASKS
 from include.dataset_events import hand_over
 from include.datasets import POSSUM_FEATURES
 from include.links import MLflowExperimentLink, MLflowRunLink, ObjectsLink, add_links
@@ -39,6 +39,8 @@ figures, model card and plot (train, predict), runs *Drift check* compare scored
     schedule=None,
     start_date=datetime(2023, 1, 1),
     catchup=False,
+    max_active_runs=MAX_ACTIVE_RUNS,
+    max_active_tasks=MAX_ACTIVE_TASKS,
     default_args=DEFAULT_ARGS,
     user_defined_macros={"run_key": run_key},
     params={
@@ -56,7 +58,7 @@ figures, model card and plot (train, predict), runs *Drift check* compare scored
 def feature_eng() -> None:
     start = EmptyOperator(task_id="start", doc_md="Where a run begins.")
 
-    create_buckets_if_not_exists = S3CreateBucketOperator.partial(
+    create_buckets_if_not_exists = EnsureBucketOperator.partial(
         task_id="create_buckets_if_not_exists",
         aws_conn_id=settings.aws_conn_id,
         map_index_template="{{ task.bucket_name }}",

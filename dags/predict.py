@@ -8,7 +8,7 @@ from airflow.decorators import dag, task
 from airflow.models.baseoperator import chain
 from airflow.models.param import Param
 
-from include.dag_defaults import DEFAULT_ARGS
+from include.dag_defaults import DEFAULT_ARGS, MAX_ACTIVE_RUNS, MAX_ACTIVE_TASKS
 from include.dataset_events import hand_over, reference_from_event
 from include.datasets import DRIFT_DETECTED, MODEL_TRAINED
 from include.links import (
@@ -31,6 +31,8 @@ NEEDED = {"experiment_id", "run_id", "model_uri", "name", "version", "metrics", 
     schedule=[MODEL_TRAINED],
     start_date=datetime(2023, 1, 1),
     catchup=False,
+    max_active_runs=MAX_ACTIVE_RUNS,
+    max_active_tasks=MAX_ACTIVE_TASKS,
     default_args=DEFAULT_ARGS,
     params={
         "source": Param(

@@ -10,7 +10,7 @@ from airflow.models.param import Param
 from airflow.operators.empty import EmptyOperator
 from mlflow_provider.operators.registry import TransitionModelVersionStageOperator
 
-from include.dag_defaults import DEFAULT_ARGS
+from include.dag_defaults import DEFAULT_ARGS, MAX_ACTIVE_RUNS, MAX_ACTIVE_TASKS
 from include.dataset_events import hand_over, reference_from_event
 from include.datasets import MODEL_TRAINED, POSSUM_FEATURES
 from include.links import MLflowExperimentLink, MLflowModelLink, MLflowRunLink, add_links
@@ -33,6 +33,8 @@ RIDGE_ARGUMENTS = {
     schedule=[POSSUM_FEATURES],
     start_date=datetime(2023, 1, 1),
     catchup=False,
+    max_active_runs=MAX_ACTIVE_RUNS,
+    max_active_tasks=MAX_ACTIVE_TASKS,
     default_args=DEFAULT_ARGS,
     params={
         "hyper_parameters": Param(

@@ -9,13 +9,18 @@ from include.task_logs import quieten_libraries
 
 OWNER = "data-science"
 
-# Services on a network are away at times: two more tries, the second after a longer pause. Bad input and bad
-# configuration fail at once all the same (include/task_errors.py). Nothing here takes longer than a few minutes, so
-# what still runs after fifteen hangs.
+# What a small database and tracking server stand: so many runs of a DAG at once, and so many tasks over its runs. More
+# workers do not change that; a larger server may.
+MAX_ACTIVE_RUNS = 4
+MAX_ACTIVE_TASKS = 8
+
+# A service that is restarted may be away for half a minute and more: three more tries, after 10, 20 and 40 seconds and a
+# bit. Bad input and bad configuration fail at once all the same (include/task_errors.py). Nothing here takes longer than
+# a few minutes, so what still runs after fifteen hangs.
 DEFAULT_ARGS: dict[str, Any] = {
     "owner": OWNER,
-    "retries": 2,
-    "retry_delay": timedelta(seconds=5),
+    "retries": 3,
+    "retry_delay": timedelta(seconds=10),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=2),
     "execution_timeout": timedelta(minutes=15),

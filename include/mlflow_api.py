@@ -30,6 +30,8 @@ def call_mlflow(method: str, endpoint: str, **parameters: Any) -> dict[str, Any]
     Raises ConfigurationError where MLflow refuses the login or the host name, MLflowApiError for other errors.
     """
     hook = MLflowClientHook(method, mlflow_conn_id=settings.mlflow_conn_id)
+    if not hook.get_connection(settings.mlflow_conn_id).host:
+        raise ConfigurationError(f"connection {settings.mlflow_conn_id} has no host: write it as http://host:port")
     response = hook.run(endpoint=f"api/2.0/mlflow/{endpoint}", request_params=parameters)
     if response.status_code in (401, 403):
         raise ConfigurationError(
@@ -37,6 +39,19 @@ def call_mlflow(method: str, endpoint: str, **parameters: Any) -> dict[str, Any]
             f"and password of connection {settings.mlflow_conn_id}; with 'Invalid Host header' add the host to the "
             "server's --allowed-hosts"
         )
+    if response.status_code in (200, 400, 404) and not _is_json(response):
+        raise ConfigurationError(
+            f"{hook.base_url} is no MLflow server (HTTP {response.status_code} for {endpoint}): check host and port of "
+            f"connection {settings.mlflow_conn_id}"
+        )
     if response.status_code != 200:
         raise MLflowApiError(endpoint, response)
     return response.json()
+
+
+def _is_json(response: requests.Response) -> bool:
+    try:
+        response.json()
+    except ValueError:
+        return False
+    return True

@@ -7,6 +7,7 @@ from airflow.utils.context import Context
 from mlflow_provider.operators.registry import CreateModelVersionOperator, CreateRegisteredModelOperator
 
 from include.mlflow_api import ALREADY_EXISTS, MLflowApiError, call_mlflow
+from include.task_errors import fail_at_once
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def find_model_version(name: str, run_id: str) -> dict[str, Any] | None:
 class EnsureRegisteredModelOperator(CreateRegisteredModelOperator):
     """CreateRegisteredModelOperator that is content where another run has just made the model."""
 
+    @fail_at_once
     def execute(self, context: Context) -> Any:  # noqa: ARG002
         """Make the registered model unless it exists, and return it."""
         try:
@@ -49,10 +51,18 @@ class EnsureRegisteredModelOperator(CreateRegisteredModelOperator):
 class EnsureModelVersionOperator(CreateModelVersionOperator):
     """CreateModelVersionOperator that makes one version for each MLflow run, however often the task runs."""
 
+    @fail_at_once
     def execute(self, context: Context) -> Any:  # noqa: ARG002
         """Return ``{"model_version": ...}``, as MLflow does: the version of this run, made if it is missing."""
         if existing := find_model_version(self.name, self.run_id or ""):
             self.log.info("Version %s of %s is of this run already", existing["version"], self.name)
             return {"model_version": existing}
         self.log.info("New version of %s from %s, of MLflow run %s", self.name, self.source, self.run_id)
-        return call_mlflow("POST", "model-versions/create", name=self.name, source=self.source, run_id=self.run_id)
+        made = call_mlflow("POST", "model-versions/create", name=self.name, source=self.source, run_id=self.run_id)
+        version = made["model_version"]["version"]
+        first = find_model_version(self.name, self.run_id or "")
+        if first is None or first["version"] == version:
+            return made
+        self.log.info("Version %s has been made meanwhile: using it, and deleting %s", first["version"], version)
+        call_mlflow("DELETE", "model-versions/delete", name=self.name, version=version)
+        return {"model_version": first}

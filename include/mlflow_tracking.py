@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from include.errors import ConfigurationError
 from include.links import MLflowExperimentLink, MLflowRunLink, experiment_url, record_link, run_url
 from include.settings import settings
 from include.task_logs import quieten_mlflow
@@ -24,6 +25,8 @@ TASK_TAG = "airflow.task"  # DAG, DAG run and task
 def tracking_uri(connection: "Connection") -> str:
     """The server's address: the connection's host, with its schema and port where the host does not name them."""
     host = connection.host or ""
+    if not host:
+        raise ConfigurationError(f"connection {settings.mlflow_conn_id} has no host: write it as http://host:port")
     if "://" not in host:
         host = f"{connection.schema or 'http'}://{host}"
     return f"{host}:{connection.port}" if connection.port else host
@@ -120,11 +123,31 @@ def task_name(context: Any) -> str:
 
 
 def find_finished_run(experiment_id: str, run_name: str, inputs: str) -> Any | None:
-    """The first run that did the same work with the same inputs to the end, in whichever DAG run."""
+    """The run that was the first to end of those that did the same work with the same inputs, in whichever DAG run."""
     condition = (
         f"attributes.run_name = '{run_name}' and attributes.status = 'FINISHED' and tags.`{INPUTS_TAG}` = '{inputs}'"
     )
-    return min(_search(experiment_id, condition), key=lambda run: run.info.start_time, default=None)
+    return min(_search(experiment_id, condition), key=_end, default=None)
+
+
+def keep_first(experiment_id: str, run_name: str, inputs: str, own_run: str) -> str:
+    """The id of the run to go on with, after the own one has ended.
+
+    Where the same task ran twice at the same time, that is the one that ended first, for both; the other is deleted.
+    """
+    import mlflow
+
+    first = find_finished_run(experiment_id, run_name, inputs)
+    if first is None or first.info.run_id == own_run:
+        return own_run
+    log.info("MLflow run %s did the same meanwhile: using it, and deleting %s", first.info.run_id, own_run)
+    mlflow.MlflowClient().delete_run(own_run)
+    record_run(first)
+    return first.info.run_id
+
+
+def _end(run: Any) -> tuple[int, str]:
+    return run.info.end_time, run.info.run_id
 
 
 def _search(experiment_id: str, condition: str) -> list[Any]:

@@ -3,7 +3,7 @@
 import hashlib
 from typing import TYPE_CHECKING
 
-from include.errors import InputError
+from include.errors import ConfigurationError, InputError
 from include.settings import settings
 
 if TYPE_CHECKING:
@@ -14,7 +14,16 @@ def object_path(uri: str) -> "ObjectStoragePath":
     """The object at ``s3://bucket/key``, with the connection's credentials and endpoint."""
     from airflow.io.path import ObjectStoragePath
 
+    if uri.startswith("s3://"):
+        require_connection()
     return ObjectStoragePath(uri, conn_id=settings.aws_conn_id)
+
+
+def require_connection() -> None:
+    """Raise AirflowNotFoundException where the connection is missing: Amazon's hook would go to AWS itself, as anybody."""
+    from airflow.hooks.base import BaseHook
+
+    BaseHook.get_connection(settings.aws_conn_id)
 
 
 def sha256_hex(data: bytes) -> str:
@@ -38,5 +47,11 @@ def read_object(uri: str, *, sha256: str | None = None) -> bytes:
 
 def write_object(uri: str, data: bytes) -> str:
     """Write the object in one request, so that readers see all of it or nothing, and return its SHA-256 (hex)."""
-    object_path(uri).write_bytes(data)
+    try:
+        object_path(uri).write_bytes(data)
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"{uri} cannot be written, as there is no such bucket: run the DAG that makes it (feature_eng, "
+            "customer_analytics), or correct the variable that names it"
+        ) from error
     return sha256_hex(data)

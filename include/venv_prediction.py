@@ -21,10 +21,13 @@ from mlflow import pyfunc
 from mlflow_provider.operators.pyfunc import ModelLoadAndPredictOperator
 
 from include.mlflow_tracking import connect_mlflow, mlflow_environment
+from include.model_safety import require_known, require_safe
 
 log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "PREDICTION_VENV_CACHE"
+# what the project's models require: tracking.MODEL_PACKAGES, and what add_line_to_file adds
+KNOWN_PACKAGES = ("mlflow-skinny", "numpy", "scikit-learn", "scipy", "skops", "boto3", "pandas")
 BUILD_TIMEOUT = 600  # seconds
 BUILD_LOCK_TIMEOUT = BUILD_TIMEOUT + 60
 
@@ -58,7 +61,9 @@ class CachedVenvPredictOperator(ModelLoadAndPredictOperator):
     def predict(self) -> list[float]:
         """Score the rows, in their order; what ``execute`` of the provider's operator is for."""
         connect_mlflow()
+        require_safe(self.model_uri)
         requirements = Path(pyfunc.get_model_dependencies(self.model_uri)).read_text()
+        require_known(requirements, *KNOWN_PACKAGES)
         python = ensure_environment(requirements)
         kept = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
         inherited = {name: os.environ[name] for name in kept if name in os.environ}

@@ -12,6 +12,7 @@ from airflow.models.xcom import BaseXCom
 
 from include.run_key import run_key
 from include.settings import settings
+from include.task_errors import fail_at_once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +55,7 @@ def _store_frames(value: Any, uri: str) -> Any:
     return value
 
 
+@fail_at_once
 def _store_frame(frame: "pd.DataFrame", uri: str) -> str:
     from include.object_store import sha256_hex, write_object
 
@@ -74,6 +76,7 @@ def _load_frames(value: Any) -> Any:
     return value
 
 
+@fail_at_once
 def _load_frame(address: str) -> "pd.DataFrame":
     import pandas as pd
 

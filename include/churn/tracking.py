@@ -17,6 +17,7 @@ from include.churn.model_card import render_card
 from include.churn.records import Champion, StoredObject, TrainedModel, churn_folder, parse_record
 from include.drift import DriftReport, compare, reference_rows, render_report
 from include.errors import InputError
+from include.links import ObjectsLink, WandbRunLink, object_url, record_link
 from include.object_store import object_path, write_object
 from include.provenance import code_digest, lock_digest
 from include.run_key import run_key
@@ -74,6 +75,7 @@ def train(
         about, contents = make_model(folder, training, holdout, hyper_parameters, config, digests, dag_run)
     describe_metrics(about.metrics)
     log.info("Model: %s. Model card: %s/%s. Plots: %s/plots/", about.model.uri, folder, CARD_FILE, folder)
+    record_link(ObjectsLink, object_url(f"{folder}/"))
 
     run_id = wandb_tracking.run_id_for(DAG_ID, dag_run)
     recorded = config | digests | {"as_of_date": as_of_date or "latest date in the data", "dag_run": dag_run}
@@ -93,6 +95,7 @@ def train(
                 **{name: about.metrics[name] for name in ("cv_roc_auc_mean", "holdout_roc_auc", "holdout_brier")},
             },
         )
+        record_link(WandbRunLink, tracked.link)
         where = tracked.link or str(tracked.folder)
         server = tracked.target.base_url if tracked.online else None
     return {
@@ -239,6 +242,8 @@ def predict(
         report = f"{churn_folder()}/drift/{run_key(dag_run)}/report.html"
         write_object(report, page)
         log.info("Drift report: %s", report)
+        record_link(ObjectsLink, object_url(report))
+        record_link(WandbRunLink, tracked.link)
         predictions = churn_model.score(model, features)
         known = pd.read_parquet(io.BytesIO(champion.trained.training_customers.read()))
         predictions["used_for_training"] = predictions[churn_model.KEY].isin(known[churn_model.KEY])

@@ -10,6 +10,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from include.links import MLflowModelLink, model_url, record_link
+from include.model_safety import require_safe
 from include.possum.tracking import TRACED, holdout_rows, input_columns, provenance, read_complete_animals
 from include.promotion import Decision, decide
 from include.settings import settings
@@ -37,7 +38,9 @@ def judge(reference: dict[str, Any], version: str) -> Decision:
     if champion and champion.version == version:
         log.info("Version %s of %s is the champion already", version, name)
         return Decision(promoted=True, outcome="champion_already", reason="the champion already")
-    newcomer = mlflow.pyfunc.load_model(client.get_model_version(name, version).source)
+    source = client.get_model_version(name, version).source
+    require_safe(source)
+    newcomer = mlflow.pyfunc.load_model(source)
     champion_losses, problem = None, None
     if champion:
         champion_losses, problem = score_champion(champion, newcomer, holdout)
@@ -75,6 +78,7 @@ def find_champion(client: mlflow.MlflowClient) -> Any | None:
 def score_champion(champion: Any, newcomer: Any, holdout: pd.DataFrame) -> tuple[np.ndarray | None, str | None]:
     """The champion's losses on the holdout rows, or why it has none."""
     try:
+        require_safe(champion.source)
         model = mlflow.pyfunc.load_model(champion.source)
     except Exception as error:
         log.warning("The champion, version %s, cannot be loaded: %s", champion.version, error)

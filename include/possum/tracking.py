@@ -15,7 +15,8 @@ from sklearn.pipeline import Pipeline
 
 from include.drift import reference_rows
 from include.holdout import in_holdout
-from include.mlflow_tracking import find_finished_run, record_run, task_run
+from include.mlflow_tracking import find_finished_run, keep_first, record_run, task_run
+from include.model_safety import require_safe
 from include.object_store import read_object
 from include.possum import features as possum_features
 from include.possum import model as possum_model
@@ -119,7 +120,7 @@ def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> t
             pip_requirements=pinned(*MODEL_PACKAGES, "pandas"),
         )
     log.info("%d columns made of %d, for %d animals", engineered.shape[1], animals.shape[1], len(engineered))
-    return engineered, _describe_scaler(run.info.run_id)
+    return engineered, _describe_scaler(keep_first(experiment_id, SCALER_RUN, inputs, run.info.run_id))
 
 
 def digest_of_inputs(*parts: Any) -> str:
@@ -229,11 +230,12 @@ def train_model(
         log_pipeline(regressor, reference)
         metrics = mlflow.MlflowClient().get_run(run.info.run_id).data.metrics
         mlflow.set_tag("mlflow.note.content", TRAINING_NOTE.format(**metrics))
-    return describe_training(run.info.run_id)
+    return describe_training(keep_first(experiment_id, TRAINING_RUN, inputs, run.info.run_id))
 
 
 def log_pipeline(regressor: Any, reference: dict[str, Any]) -> None:
     """Log transformer and regression as one model of raw animals, with signature, example and requirements."""
+    require_safe(reference["scaler_model_uri"])
     transformer = mlflow.sklearn.load_model(reference["scaler_model_uri"])
     pipeline = Pipeline([("features", transformer), ("regression", regressor)])
     animals = read_complete_animals(reference)

@@ -177,7 +177,7 @@ def test_other_customers_have_a_run_of_their_own_that_is_marked_as_drifted(serve
     assert found.summary["drift/detected"] == 1
     assert "drift" in found.tags
     assert trip.others.tasks["train"] == "skipped"
-    assert trip.others.tasks["drift_detected"] == "success"
+    assert trip.others.tasks["report_drift"] == "success"
 
 
 def test_a_wrong_key_fails_at_once_says_so_and_is_not_shown(paused, stack, folder, online, trip):

@@ -103,7 +103,7 @@ class TestFirstRun:
         }
 
     def test_customers_like_the_training_ones_have_not_drifted(self, churn, first):
-        assert first.states["drift_detected"] == "skipped"
+        assert first.states["report_drift"] == "skipped"
         drift = first.xcom("predict", "drift")
         assert not drift["detected"]
         assert drift["sentence"] in first.log("predict")
@@ -195,7 +195,7 @@ class TestOtherCustomers:
         assert set(rows["model_version"]) == {f"churn_classifier@sha256:{first.xcom('train')['sha256'][:12]}"}
 
     def test_their_drift_is_found_reported_and_updates_the_dataset(self, stack, others, first):
-        assert others.states["drift_detected"] == "success"
+        assert others.states["report_drift"] == "success"
         drift = others.xcom("predict", "drift")
         assert drift["detected"]
         assert drift["p_value"] < settings.drift_significance
