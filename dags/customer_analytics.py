@@ -1,4 +1,4 @@
-"""Churn, from the shop's CSVs to probabilities; what the DAG does, for its readers in the UI: include/docs/customer_analytics.md."""
+"""Churn, from CSVs to probabilities; what the DAG does, for its readers in the UI: include/docs/customer_analytics.md."""
 
 import logging
 from datetime import datetime

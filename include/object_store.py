@@ -54,4 +54,7 @@ def write_object(uri: str, data: bytes) -> str:
             f"{uri} cannot be written, as there is no such bucket: run the DAG that makes it (feature_eng, "
             "customer_analytics), or correct the variable that names it"
         ) from error
+    except OSError as error:
+        error.add_note(f"{uri} cannot be written.")
+        raise
     return sha256_hex(data)

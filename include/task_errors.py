@@ -50,8 +50,8 @@ def fail_at_once(function: Callable[P, R]) -> Callable[P, R]:
         except Exception as error:
             if reason := hopeless(error):
                 raise AirflowFailException(reason) from error
-            if (connection := connection_behind(error)) and not hasattr(error, "__notes__"):
-                error.add_note(f"If this stays so, check host and port of connection {connection}.")
+            if connection := connection_behind(error):
+                error.add_note(f"If this stays so, look at the server behind connection {connection}.")
             raise
 
     # the Astro SDK looks at the parameters' annotations without following functools.wraps
