@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.support.local_stack import RunningStack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not session: its event loop would get in the way of code that starts one
 def chromium() -> str:
     """The browser's program."""
     found = find_chromium()
@@ -20,7 +20,7 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not session: its event loop would get in the way of code that starts one
 def airflow_pages(chromium: str, stack: "RunningStack") -> "Iterator[AirflowPages]":
     with browser_page(chromium) as page:
         pages = AirflowPages(page, stack.stack)
