@@ -9,9 +9,9 @@ from airflow.decorators import dag, task, task_group
 from airflow.models.baseoperator import chain
 from airflow.models.param import Param
 from airflow.operators.empty import EmptyOperator
-from airflow.providers.amazon.aws.operators.s3 import S3CreateBucketOperator
 from astro import sql as aql
 
+from include.buckets import EnsureBucketOperator
 from include.churn.load import LoadCheckedFileOperator, warehouse_table
 from include.dag_defaults import DEFAULT_ARGS, MAX_ACTIVE_TASKS
 from include.datasets import DRIFT_DETECTED
@@ -79,7 +79,7 @@ SQL_PARAMETERS = {
     doc_md=str(INCLUDE / "docs" / "customer_analytics.md"),
 )
 def customer_analytics() -> None:
-    create_buckets_if_not_exists = S3CreateBucketOperator.partial(
+    create_buckets_if_not_exists = EnsureBucketOperator.partial(
         task_id="create_buckets_if_not_exists",
         aws_conn_id=settings.aws_conn_id,
         map_index_template="{{ task.bucket_name }}",

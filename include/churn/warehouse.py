@@ -31,6 +31,8 @@ def replace_predictions(predictions: pd.DataFrame, name: str = PREDICTIONS_TABLE
     hook = PostgresHook(postgres_conn_id=settings.postgres_conn_id)
     with closing(hook.get_conn()) as connection, connection, connection.cursor() as cursor:
         cursor.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
+        # the same task may run twice at the same time: the second waits here until the first has ended
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [f"{schema}.{name}"])
         cursor.execute(
             sql.SQL(
                 "CREATE TABLE {} (customer_id bigint PRIMARY KEY, churn_probability double precision NOT NULL, "
