@@ -101,11 +101,15 @@ def add_links(dag: "DAG", links: dict[str, tuple[type[RecordedLink], ...]]) -> N
         setattr(dag.get_task(task_id), "operator_extra_links", tuple(each() for each in classes if each.is_possible()))  # noqa: B010
 
 
-def record_link(link: type[RecordedLink], url: str | None) -> None:
-    """Record the address for the running task, and say it in its log; outside of a task nothing is recorded."""
+def record_link(link: type[RecordedLink], url: str | None, *, said: bool = False) -> None:
+    """Record the address for the running task, and say it in its log unless that has been ``said``.
+
+    Outside of a task nothing is recorded.
+    """
     if not url:
         return
-    log.info("%s: %s", link.name, url)
+    if not said:
+        log.info("%s: %s", link.name, url)
     from airflow.exceptions import AirflowException
     from airflow.operators.python import get_current_context
 

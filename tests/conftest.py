@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,6 +39,20 @@ def _isolate() -> str:
 
 KEPT_STACK = os.environ.get("TEST_STACK_DIR")  # a developer's: this stack is used, and stays up for the next time
 AIRFLOW_HOME = _isolate()
+
+
+# What is quick comes first, then the possum pipeline, whose tests look at the stack's first runs of it; the browser's last.
+ORDER = ("tests/unit", "tests/dags", "tests/integration/possum", "tests/integration", "tests/browser")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    root = Path(__file__).parents[1]
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(root).as_posix()
+        return next(number for number, folder in enumerate(ORDER) if path.startswith(folder))
+
+    items.sort(key=rank)  # stable: within a rank the order stays
 
 
 def pytest_unconfigure() -> None:

@@ -95,7 +95,7 @@ def train(
                 **{name: about.metrics[name] for name in ("cv_roc_auc_mean", "holdout_roc_auc", "holdout_brier")},
             },
         )
-        record_link(WandbRunLink, tracked.link)
+        record_link(WandbRunLink, tracked.link, said=True)
         where = tracked.link or str(tracked.folder)
         server = tracked.target.base_url if tracked.online else None
     return {
@@ -243,7 +243,7 @@ def predict(
         write_object(report, page)
         log.info("Drift report: %s", report)
         record_link(ObjectsLink, object_url(report))
-        record_link(WandbRunLink, tracked.link)
+        record_link(WandbRunLink, tracked.link, said=True)
         predictions = churn_model.score(model, features)
         known = pd.read_parquet(io.BytesIO(champion.trained.training_customers.read()))
         predictions["used_for_training"] = predictions[churn_model.KEY].isin(known[churn_model.KEY])
