@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from airflow.exceptions import AirflowFailException
 
 from include.errors import InputError
 from include.object_store import read_object, sha256_hex, write_object
@@ -128,5 +129,5 @@ class TestXComs:
         stored = serialise(FRAME, task_id="gone")
         for key in stack.keys(settings.xcom_bucket, "dag/manual__2026-11-20T09-21-41-00-00/gone/"):
             stack.s3.delete_object(Bucket=settings.xcom_bucket, Key=key)
-        with pytest.raises(InputError, match=r"s3://localxcom/dag/.*/gone/.* does not exist"):
+        with pytest.raises(AirflowFailException, match=r"s3://localxcom/dag/.*/gone/.* does not exist"):
             load(stored)
