@@ -218,8 +218,9 @@ def customer_analytics() -> None:
 
     loaded = extract_and_load()
     tables = transform()
-    chain(create_buckets_if_not_exists, loaded, [table.operator for table in tables.values()])
     feature_df = features(**tables)
+    chain(loaded, [table.operator for table in tables.values()])
+    chain(create_buckets_if_not_exists, feature_df)  # the first that puts something into a bucket
     trained = train(feature_df)
     branch, champion = train_or_score(), fetch_champion()
     chain(feature_df, branch, [trained, champion])

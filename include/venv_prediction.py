@@ -40,7 +40,8 @@ def load_and_predict(model_uri: str, data: Any) -> Any:
     """
     from mlflow import pyfunc
 
-    return pyfunc.load_model(model_uri).predict(data).tolist()
+    # the warnings are of versions other than the model's; the environment is made of exactly those, and comparing takes time
+    return pyfunc.load_model(model_uri, suppress_warnings=True).predict(data).tolist()
 
 
 class CachedVenvPredictOperator(ModelLoadAndPredictOperator):

@@ -231,7 +231,7 @@ class Stack:
             "logging": {"base_log_folder": self.logs / "tasks"},
             "scheduler": {
                 # one person's machine: look for work more often than a shared installation would
-                "scheduler_idle_sleep_time": 0.3,
+                "scheduler_idle_sleep_time": 0.1,
                 "min_file_process_interval": 60,
                 "dag_dir_list_interval": 30,
                 "parsing_processes": 1,

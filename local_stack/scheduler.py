@@ -5,36 +5,60 @@ Only for one machine's stack; elsewhere tasks run in processes of their own, and
 """
 
 import contextlib
+import gc
 import importlib
 import os
 import sys
 
 import psutil
 from airflow.__main__ import main
+from airflow.providers_manager import ProvidersManager
 
 from local_stack.config import MARK
 
 PRELOADED = (
+    "airflow.api.common.experimental.get_task_instance",
+    "airflow.io.path",
+    "airflow.models.taskinstancehistory",
+    "airflow.notifications.basenotifier",
+    "airflow.operators.empty",
+    "airflow.operators.subdag",
+    "airflow.providers.amazon.aws.hooks.s3",
+    "airflow.providers.amazon.aws.operators.s3",
+    "airflow.providers.postgres.hooks.postgres",
+    "astro.databases.postgres",
+    "astro.sql",
+    "boto3.s3.inject",
+    "filelock",
+    "git",
+    "jinja2.ext",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.figure",
+    "mlflow.data",
+    "mlflow.pyfunc",
+    "mlflow.sklearn",
+    "mlflow.tracking.request_header.registry",
+    "mlflow_provider.hooks.client",
+    "mlflow_provider.operators.pyfunc",
+    "mlflow_provider.operators.registry",
     "pandas",
-    "pyarrow.parquet",
+    "pandas.plotting._matplotlib",
+    "pandera.accessors.pandas_accessor",
+    "pandera.api.geopandas",
+    "pandera.backends.pandas.builtin_hypotheses",
+    "pandera.backends.pandas.register",
     "pandera.pandas",
+    "pyarrow.csv",
+    "pyarrow.dataset",
+    "pyarrow.parquet",
+    "s3fs",
+    "sentry_sdk.integrations.aws_lambda",
     "sklearn.compose",
     "sklearn.ensemble",
     "sklearn.linear_model",
     "sklearn.model_selection",
-    "matplotlib.figure",
-    "matplotlib.backends.backend_agg",
-    "mlflow.sklearn",
-    "mlflow.data",
-    "mlflow_provider.operators.pyfunc",
     "skops.io",
-    "s3fs",
-    "boto3",
     "wandb",
-    "astro.sql",
-    "airflow.providers.amazon.aws.hooks.s3",
-    "airflow.providers.postgres.hooks.postgres",
-    "airflow.io.path",
 )
 
 # titles of what LocalExecutor forks; one that works on a task has the task's command behind it
@@ -56,5 +80,10 @@ if __name__ == "__main__":
     end_leftovers()
     for module in PRELOADED:
         importlib.import_module(module)
+    providers = ProvidersManager()  # each task would look for the providers' entry points anew
+    providers.initialize_providers_hooks()
+    providers.initialize_providers_filesystems()
+    providers.initialize_providers_extra_links()
+    gc.freeze()  # a task's garbage collector need not look through all that, and copy its memory by doing so
     sys.argv = ["airflow", "scheduler", "--skip-serve-logs"]
     main()
