@@ -145,8 +145,9 @@ def predict() -> None:
     model = fetch_model_run_id()["model"]
     source = "{{ params.source or '' }}"
     batch = fetch_feature_df_no_target(model, source)
-    chain(check_drift(model, batch), report_drift(model))
-    predictions = join_predictions(batch, run_prediction(add_line_to_file(model), batch), fetch_target(model, source))
+    scores = run_prediction(add_line_to_file(model), batch)
+    chain(scores, check_drift(model, batch), report_drift(model))  # the scores first: they are what is waited for
+    predictions = join_predictions(batch, scores, fetch_target(model, source))
     plot_predictions(predictions, model)
     save_predictions(predictions)
 

@@ -100,6 +100,7 @@ ORDER: list[tuple[str, str, str]] = [
     ("predict", "add_line_to_file", "run_prediction"),
     ("predict", "fetch_feature_df_no_target", "run_prediction"),
     ("predict", "fetch_feature_df_no_target", "check_drift"),
+    ("predict", "run_prediction", "check_drift"),
     ("predict", "check_drift", "report_drift"),
     ("predict", "run_prediction", "plot_predictions"),
     ("predict", "fetch_target", "plot_predictions"),
@@ -108,6 +109,7 @@ ORDER: list[tuple[str, str, str]] = [
     ("customer_analytics", "extract_and_load.load_util_months", "transform.transform_churn"),
     ("customer_analytics", "transform.transform_customers", "features"),
     ("customer_analytics", "transform.transform_churn", "features"),
+    ("customer_analytics", "create_buckets_if_not_exists", "features"),
     ("customer_analytics", "features", "train"),
     ("customer_analytics", "train", "predict"),
 ]

@@ -19,6 +19,9 @@ psutil = services.psutil  # only where the stack is installed
 TASK = "airflow task runner:"  # the title of the process in which a task's code runs
 LOOK = 0.05  # seconds between two looks at the running tasks
 RUNNING = "SELECT dag_id, task_id, run_id, pid FROM task_instance WHERE state = 'running' AND try_number = 1"
+# whoever holds this row cannot be overtaken by the task's own end
+STILL_RUNNING = "SELECT 1 FROM task_instance WHERE dag_id = %s AND task_id = %s AND run_id = %s AND pid = %s \
+AND state = 'running' AND try_number = 1 FOR UPDATE"
 # the pause before the next try is not what is tested
 HURRY = "UPDATE task_instance SET end_date = end_date - interval '2 minutes' WHERE state = 'up_for_retry' \
 AND end_date > now() - interval '1 minute'"
@@ -73,9 +76,16 @@ class Killer:
                 for dag_id, task_id, run_id, pid in cursor.fetchall():
                     moment = self._left.get((dag_id, task_id))
                     if moment and is_task_runner(pid) and moment(f"{dag_id}/{run_id}/{task_id}"):
-                        kill_tree(psutil.Process(pid))
-                        self.killed[dag_id, task_id] = run_id
-                        del self._left[dag_id, task_id]
+                        self._kill(cursor, dag_id, task_id, run_id, pid)
+
+    def _kill(self, cursor: Any, dag_id: str, task_id: str, run_id: str, pid: int) -> None:
+        cursor.execute("BEGIN")
+        cursor.execute(STILL_RUNNING, (dag_id, task_id, run_id, pid))
+        if cursor.fetchone():
+            kill_tree(psutil.Process(pid))
+            self.killed[dag_id, task_id] = run_id
+            del self._left[dag_id, task_id]
+        cursor.execute("COMMIT")
 
 
 def database(stack: RunningStack) -> Any:

@@ -125,8 +125,8 @@ def test_killed_service_is_started_again(stack: RunningStack, service):
         return now["statename"] == "RUNNING" and now["pid"] != pid
 
     await_that(runs_anew)
-    await_that(lambda: not services.unhealthy(stack.stack))
-    assert stack.command("status").returncode == 0
+    # Airflow may still go by the heartbeat of the one that was killed, and see a little later that the new one is not ready
+    await_that(lambda: stack.command("status").returncode == 0)
 
 
 @contextmanager
