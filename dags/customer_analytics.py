@@ -222,8 +222,8 @@ def customer_analytics() -> None:
     chain(loaded, [table.operator for table in tables.values()])
     chain(create_buckets_if_not_exists, feature_df)  # the first that puts something into a bucket
     trained = train(feature_df)
-    branch, champion = train_or_score(), fetch_champion()
-    chain(feature_df, branch, [trained, champion])
+    champion = fetch_champion()
+    chain(train_or_score(), [trained, champion])
     chain(promote_model(feature_df, trained), champion)
     report_drift(predict(feature_df, champion)["drift"])
 

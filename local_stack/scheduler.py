@@ -5,14 +5,17 @@ Only for one machine's stack; elsewhere tasks run in processes of their own, and
 """
 
 import contextlib
+import functools
 import gc
 import importlib
 import os
 import sys
 
+import boto3
 import psutil
 from airflow.__main__ import main
 from airflow.providers_manager import ProvidersManager
+from botocore.loaders import JSONFileLoader
 
 from local_stack.config import MARK
 
@@ -76,6 +79,13 @@ def end_leftovers() -> None:
                 process.kill()
 
 
+def read_once() -> None:
+    """Let botocore keep its descriptions of AWS, of which each session parses a megabyte anew, for the tasks' clients."""
+    kept = functools.cache(JSONFileLoader().load_file)
+    JSONFileLoader.load_file = lambda _, file_path: kept(file_path)  # type: ignore[method-assign, assignment]
+    boto3.session.Session().client("s3", region_name="us-east-1")
+
+
 if __name__ == "__main__":
     end_leftovers()
     for module in PRELOADED:
@@ -84,6 +94,7 @@ if __name__ == "__main__":
     providers.initialize_providers_hooks()
     providers.initialize_providers_filesystems()
     providers.initialize_providers_extra_links()
+    read_once()
     gc.freeze()  # a task's garbage collector need not look through all that, and copy its memory by doing so
     sys.argv = ["airflow", "scheduler", "--skip-serve-logs"]
     main()
