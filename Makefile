@@ -51,8 +51,13 @@ test: setup lint ## Run the linters and all tests, on real services (TESTS=tests
 	@$(PY) -m pytest $(TESTS)
 
 .PHONY: lint
-lint: setup ## Check style (ruff) and types (mypy)
+lint: setup ## Check style (ruff), types (mypy), and that no secret is committed (detect-secrets)
 	@$(PY) -m ruff check --quiet . && $(PY) -m ruff format --check --quiet . && $(PY) -m mypy --no-error-summary
+	@git ls-files -z -- . ':!*.lock' ':!*requirements.txt' ':!*.png' | xargs -0 .venv/bin/detect-secrets-hook --no-verify
+
+.PHONY: audit
+audit: setup ## Look for published vulnerabilities of the locked packages (asks osv.dev; accepted ones: docs/decisions/0010)
+	@.venv/bin/uv audit --frozen && .venv/bin/uv audit --frozen --project local_stack/mlflow_server
 
 .PHONY: bench
 bench: setup ## Measure how long the pipelines take, on a stack of its own; writes docs/benchmarks.md (about 20 minutes)

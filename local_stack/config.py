@@ -132,11 +132,15 @@ class Stack:
         """Remember the executor for later commands."""
         self._executor_file.write_text(executor)
 
+    def worker_home(self, name: str) -> Path:
+        """The folder of one of CELERY_WORKERS, which no other process of the stack uses."""
+        return self.home / "workers" / name
+
     @property
     def programs(self) -> tuple[str, ...]:
         """The programs of supervisord.conf that this stack runs."""
         always = ("postgres", "s3", "mlflow", "scheduler", "triggerer", "webserver")
-        return (*always, "redis", *CELERY_WORKERS) if self.executor == "celery" else always
+        return (*always, "redis", "gateway", *CELERY_WORKERS) if self.executor == "celery" else always
 
     @property
     def airflow_url(self) -> str:
@@ -235,6 +239,8 @@ class Stack:
                 "min_file_process_interval": 60,
                 "dag_dir_list_interval": 30,
                 "parsing_processes": 1,
+                # a task without a sign of life for so long is tried again: its worker was killed
+                "scheduler_zombie_task_threshold": 60,
             },
             "triggerer": {"default_capacity": 10},
             **(self._celery_configuration() if self.executor == "celery" else {}),

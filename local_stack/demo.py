@@ -268,7 +268,8 @@ def possum_lines(stack: Stack, airflow: Airflow, predict: FollowedRun) -> Iterat
     )
     yield f"  MLflow run        {stack.mlflow_url}/#/experiments/{model['experiment_id']}/runs/{model['run_id']}"
     yield f"  MLflow model      {stack.mlflow_url}/#/models/{model['name']}/versions/{model['version']}"
-    yield f"  plot              include/plots/{settings.plot_file_name}, {plot['uri']}"
+    here = "" if stack.executor == "celery" else f"include/plots/{settings.plot_file_name}, "  # else on some worker
+    yield f"  plot              {here}{plot['uri']}"
     yield f"  predictions       {predictions['uri']}"
 
 

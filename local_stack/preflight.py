@@ -6,6 +6,7 @@ import shutil
 import socket
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 from local_stack.config import Ports, Stack
 
@@ -36,7 +37,8 @@ def check_folder(stack: Stack) -> None:
 
 def check_redis() -> None:
     """Fail where the queue's server is not installed."""
-    if not shutil.which("redis-server"):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    if not shutil.which("redis-server", path=path):
         sys.exit(
             "error: EXECUTOR=celery needs redis-server, which is not installed: install it (Debian, Ubuntu: apt install "
             "redis-server; macOS: brew install redis), or leave EXECUTOR out"

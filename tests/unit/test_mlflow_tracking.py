@@ -9,6 +9,7 @@ from airflow.models.connection import Connection
 from include.mlflow_tracking import connect_mlflow, mlflow_environment, run_url, tracking_uri
 from include.settings import settings
 
+# pragma: allowlist nextline secret, because it is made up
 AWS = {"conn_type": "aws", "login": "key", "password": "secret", "extra": {"endpoint_url": "http://s3:9000"}}
 
 
@@ -42,6 +43,7 @@ def test_server_without_login_gets_address_and_keys_of_the_object_store(define):
     variables = define({"host": "http://mlflow:5000"})
     assert variables["MLFLOW_TRACKING_URI"] == "http://mlflow:5000"
     assert variables["AWS_ACCESS_KEY_ID"] == "key"
+    # pragma: allowlist nextline secret, because it is made up
     assert variables["AWS_SECRET_ACCESS_KEY"] == "secret"
     assert variables["MLFLOW_S3_ENDPOINT_URL"] == "http://s3:9000"
     assert not {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN"} & set(variables)
@@ -50,6 +52,7 @@ def test_server_without_login_gets_address_and_keys_of_the_object_store(define):
 def test_login_and_password_are_handed_over(define):
     variables = define({"host": "https://mlflow.example.com", "login": "me", "password": "pass"})
     assert variables["MLFLOW_TRACKING_USERNAME"] == "me"
+    # pragma: allowlist nextline secret, because it is made up
     assert variables["MLFLOW_TRACKING_PASSWORD"] == "pass"
 
 

@@ -124,6 +124,7 @@ def test_cache_without_the_variable_is_of_this_user_alone(monkeypatch):
 
 
 def test_operator_keeps_credentials_out_of_arguments_and_templates(monkeypatch):
+    # pragma: allowlist nextline secret, because it is made up
     monkeypatch.setattr(venv_prediction, "mlflow_environment", lambda: {"AWS_SECRET_ACCESS_KEY": "secret"})
     operator = CachedVenvPredictOperator(
         task_id="predict", model_uri="s3://bucket/models/m-1/artifacts", data=pd.DataFrame({"age": [1.0]})

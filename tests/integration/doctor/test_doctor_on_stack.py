@@ -76,12 +76,14 @@ def test_nothing_of_the_checks_stays(ready: RunningStack) -> None:
 @pytest.mark.parametrize(
     ("label", "id_", "fields", "problem", "remedy"),
     [
+        # pragma: allowlist nextline secret, because it is wrong
         ("S3", "aws_default", {"password": "wrong"}, "does not accept the login", "AIRFLOW_CONN_AWS_DEFAULT"),
         ("S3 bucket data", "aws_default", {"login": "wrong"}, "does not accept the login", "login and password"),
         ("S3", "aws_default", {"extra": {"endpoint_url": "http://127.0.0.1:9"}}, "Could|not answer", "endpoint_url"),
         ("Ports", "aws_default", {"extra": {"endpoint_url": "http://127.0.0.1:9"}}, "S3 at 127.0.0.1:9", "start"),
         ("MLflow", "mlflow_default", {"host": "http://127.0.0.1:9"}, "does not answer", "start the stack"),
         ("MLflow artifacts", "mlflow_default", {"host": "http://127.0.0.1:9"}, "does not answer", "start the stack"),
+        # pragma: allowlist nextline secret, because it is wrong
         ("PostgreSQL", "postgres_default", {"password": "wrong"}, "not accept the login", "login and password"),
         ("PostgreSQL", "postgres_default", {"port": 9}, "does not answer", "host and port"),
         ("PostgreSQL", "postgres_default", {"schema": "nosuch"}, "no such database", "schema of connection"),

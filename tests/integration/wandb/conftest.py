@@ -26,6 +26,7 @@ KEY = "5ecre7" * 7  # as long as a real one
 MODEL = "a model " * 1000
 PNG = (  # one black pixel
     "89504e470d0a1a0a0000000d494844520000000100000001080000000"
+    # pragma: allowlist nextline secret, because it is a picture
     "03a7e9b550000000a49444154789c6360000000020001e221bc330000000049454e44ae426082"
 )
 GRACE_SECONDS = 3  # for a process that has been told to end

@@ -1,7 +1,8 @@
-"""`airflow scheduler`, with the libraries that tasks use imported beforehand.
+"""The `airflow` command with the libraries that tasks use imported beforehand: `python -m local_stack.preloaded scheduler`.
 
-LocalExecutor forks its workers from this process, so what it has imported costs a task nothing: several seconds each.
-Only for one machine's stack; elsewhere tasks run in processes of their own, and DAG files import none of this.
+The scheduler's LocalExecutor and the Celery workers fork the tasks' processes from their own, so what that has imported costs
+a task nothing: several seconds each. Only for one machine's stack; elsewhere tasks run in processes of their own, and DAG
+files import none of this.
 """
 
 import contextlib
@@ -86,8 +87,8 @@ def read_once() -> None:
     boto3.session.Session().client("s3", region_name="us-east-1")
 
 
-if __name__ == "__main__":
-    end_leftovers()
+def preload() -> None:
+    """Import what tasks use, and read what each of them would have to read again."""
     for module in PRELOADED:
         importlib.import_module(module)
     providers = ProvidersManager()  # each task would look for the providers' entry points anew
@@ -96,5 +97,10 @@ if __name__ == "__main__":
     providers.initialize_providers_extra_links()
     read_once()
     gc.freeze()  # a task's garbage collector need not look through all that, and copy its memory by doing so
-    sys.argv = ["airflow", "scheduler", "--skip-serve-logs"]
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "scheduler":
+        end_leftovers()
+    preload()
     main()
