@@ -73,6 +73,7 @@ def test_aws_itself_needs_no_endpoint_but_a_region_and_a_session_token(define):
     aws = {
         "conn_type": "aws",
         "login": "key",
+        # pragma: allowlist nextline secret, because it is made up
         "password": "secret",
         "extra": {"region_name": "eu-central-1", "aws_session_token": "session"},
     }
