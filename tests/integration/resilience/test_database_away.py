@@ -1,0 +1,67 @@
+"""PostgreSQL as a whole is away for half a minute, and with it Airflow's memory, MLflow's runs and the warehouse."""
+
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+
+from include.settings import settings
+from tests.integration.resilience.breaking import await_that, away, mlflow_runs, running
+from tests.integration.resilience.test_killed_tasks import champion_predicts
+from tests.support.local_stack import RunningStack, services
+from tests.support.possum_runs import Round, follow, versions_of_run
+
+AWAY = 30  # seconds
+TABLE = "pred_database_away"
+
+
+@dataclass(frozen=True)
+class Survived:
+    """A round of the possum DAGs and a churn run, which were both at work when the database went."""
+
+    possum: Round
+    churn: str
+
+
+@pytest.fixture(scope="module")
+def survived(breakable: RunningStack, new_animals, new_customers) -> Survived:
+    began = datetime.now(UTC)
+    churn = breakable.airflow.trigger_with("customer_analytics", source=new_customers(), predictions_table=TABLE)
+    possum = breakable.airflow.trigger_with("feature_eng", source=new_animals())
+    await_that(lambda: running(breakable, "feature_eng", possum, "build_features"), every=0.05)
+    with away(breakable, "postgres"):
+        threading.Event().wait(AWAY)
+    await_that(lambda: not services.unhealthy(breakable.stack))
+    rounds = follow(breakable, possum, began)
+    breakable.airflow.wait_for_success("customer_analytics", churn)
+    return Survived(rounds, churn)
+
+
+def test_runs_succeed_when_the_database_is_back(survived):
+    assert survived.possum.predictions["rows"] == 101
+    assert survived.churn
+
+
+def test_every_service_is_back(breakable, survived):
+    assert await_that(lambda: breakable.command("status").returncode == 0)
+
+
+def test_each_step_has_one_finished_mlflow_run_and_one_version(breakable, survived):
+    for task in (
+        f"feature_eng/{survived.possum.feature_eng}/build_features",
+        f"train/{survived.possum.train}/train_model",
+        f"predict/{survived.possum.predict}/check_drift",
+    ):
+        assert [run.info.status for run in mlflow_runs(breakable, task)] == ["FINISHED"]
+    assert len(versions_of_run(breakable, survived.possum.trained["run_id"])) == 1
+
+
+def test_customers_are_in_the_tables_once(breakable, survived):
+    for table in ("stg_customers", "customers", TABLE):
+        sql = f"SELECT count(*), count(DISTINCT customer_id) FROM {settings.warehouse_schema}.{table}"
+        assert breakable.query(sql, database="warehouse") == [(200, 200)]
+
+
+def test_champion_loads_and_predicts(breakable, survived):
+    assert champion_predicts(breakable)
