@@ -5,17 +5,21 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from local_stack.config import CELERY_WORKERS, PROJECT
 from local_stack.worker import HIDDEN, namespaces
-from tests.integration.resilience.breaking import await_that, mlflow_runs, tries
+from tests.integration.resilience.breaking import await_that, database, mlflow_runs, tries
 from tests.support.local_stack import RunningStack, services, short_folder
 from tests.support.possum_runs import versions_of_run
 
 DAGS = ("feature_eng", "train", "predict", "customer_analytics")
+TRAINING = (
+    "SELECT hostname FROM task_instance WHERE task_id = 'train_model' AND run_id = %s AND state = 'running' FOR UPDATE"
+)
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
@@ -85,13 +89,16 @@ def test_plot_is_where_everybody_finds_it(celery):
 @pytest.fixture(scope="module")
 def killed(celery) -> tuple[str, str]:
     """A train run of which the worker was killed in the middle of train_model; its id, and the worker."""
-    sql = "SELECT hostname FROM task_instance WHERE dag_id = 'train' AND task_id = 'train_model' AND state = 'running'"
     # other hyper-parameters: a model of its own to train
     run_id = celery.airflow.trigger_with("train", hyper_parameters={"alphas": [0.5, 5.0]})
-    ((host,),) = await_that(lambda: celery.query(sql), every=0.05)
-    name = next(each for each in CELERY_WORKERS if each == host or not namespaces())
     await_that(lambda: mlflow_runs(celery, f"train/{run_id}/train_model"), every=0.05)
-    os.kill(worker_pid(celery, name), signal.SIGKILL)
+    with closing(database(celery)) as connection, connection.cursor() as cursor:
+        cursor.execute("BEGIN")  # the task cannot end before this does
+        cursor.execute(TRAINING, [run_id])
+        (host,) = cursor.fetchone() or pytest.fail("train_model has ended before its worker could be killed")
+        name = next(each for each in CELERY_WORKERS if each == host or not namespaces())
+        os.kill(worker_pid(celery, name), signal.SIGKILL)
+        cursor.execute("COMMIT")
     celery.airflow.wait_for_success("train", run_id)
     return run_id, name
 
