@@ -23,6 +23,7 @@ log = logging.getLogger("airflow.task")
 
 SOURCES = ("subscription_periods", "util_months", "customers", "orders", "payments")
 FOR_LABEL = ("subscription_periods", "util_months")  # what scoring does without
+ALSO_FOR_SCORING = "none_failed_min_one_success"  # runs where what only training needs is skipped
 JUDGE = "promote_model.compare_with_champion"
 # The tables that the SQL names: the loaded files, and the date on which customers are looked at
 STAGING = {name: warehouse_table(f"stg_{name}") for name in SOURCES}
@@ -95,41 +96,49 @@ def customer_analytics() -> None:
                 only_for_training=name in FOR_LABEL,
             )
 
+    def run_sql(task_id: str, file: str, output: str, trigger_rule: str = "all_success") -> Any:
+        return aql.transform_file(
+            file_path=file,
+            task_id=task_id,
+            conn_id=settings.postgres_conn_id,
+            parameters=SQL_PARAMETERS | {"as_of_date": "{{ params.as_of_date or '' }}"},
+            op_kwargs={"output_table": warehouse_table(output)},
+            trigger_rule=trigger_rule,
+            inlets=[],
+            outlets=[],
+        )
+
     @task_group
     def transform() -> dict[str, Any]:
-        def run_sql(task_id: str, file: str, output: str, trigger_rule: str = "all_success") -> Any:
-            return aql.transform_file(
-                file_path=file,
-                task_id=task_id,
-                conn_id=settings.postgres_conn_id,
-                parameters=SQL_PARAMETERS | {"as_of_date": "{{ params.as_of_date or '' }}"},
-                op_kwargs={"output_table": warehouse_table(output)},
-                trigger_rule=trigger_rule,
-                inlets=[],
-                outlets=[],
-            )
-
-        # where the label's tables are skipped, so is what is made from them
-        also_for_scoring = "none_failed_min_one_success"
         return {
             "churned": run_sql("transform_churn", "customer_churn_month.sql", "customer_churn_month"),
-            "unlabelled": run_sql("count_unlabelled", "churn/unlabelled.sql", "churn_unlabelled"),
-            "customers": run_sql("transform_customers", "customers.sql", "customers", also_for_scoring),
-            "left_out": run_sql("count_left_out", "churn/left_out.sql", "churn_left_out", also_for_scoring),
+            "customers": run_sql("transform_customers", "customers.sql", "customers", ALSO_FOR_SCORING),
         }
 
-    @aql.dataframe(inlets=[], outlets=[], trigger_rule="none_failed_min_one_success")
-    @fail_at_once
-    def features(
-        churned: pd.DataFrame, customers: pd.DataFrame, left_out: pd.DataFrame, unlabelled: pd.DataFrame
-    ) -> pd.DataFrame:
-        """Number of orders, lifetime value and, for training, label of each customer; the log counts what was left out."""
-        from include.churn.features import build_features, describe_left_out
+    @task_group
+    def left_out(churned: Any, customers: Any) -> None:
+        @aql.dataframe(inlets=[], outlets=[], trigger_rule=ALSO_FOR_SCORING)
+        def describe(counts: pd.DataFrame, unlabelled: pd.DataFrame) -> None:
+            """Say in the log how many rows and customers were left out, and why."""
+            from include.churn.features import describe_left_out
 
-        for counts in (left_out, unlabelled):
-            if counts is not None:  # as unlabelled and churned are where the label's tables are skipped
-                for sentence in describe_left_out(counts.iloc[0].to_dict()):
-                    log.info(sentence)
+            for table in (counts, unlabelled):
+                if table is not None:  # as unlabelled is where the label's tables are skipped
+                    for sentence in describe_left_out(table.iloc[0].to_dict()):
+                        log.info(sentence)
+
+        # beside what the model needs, not before it
+        unlabelled = run_sql("count_unlabelled", "churn/unlabelled.sql", "churn_unlabelled")
+        counts = run_sql("count_left_out", "churn/left_out.sql", "churn_left_out", ALSO_FOR_SCORING)
+        chain([churned.operator, customers.operator], [unlabelled.operator, counts.operator])
+        describe(counts, unlabelled)
+
+    @aql.dataframe(inlets=[], outlets=[], trigger_rule=ALSO_FOR_SCORING)
+    @fail_at_once
+    def features(churned: pd.DataFrame, customers: pd.DataFrame) -> pd.DataFrame:
+        """Number of orders, lifetime value and, for training, label of each customer."""
+        from include.churn.features import build_features
+
         return build_features(customers, churned)
 
     @task.branch
@@ -170,7 +179,7 @@ def customer_analytics() -> None:
             [EmptyOperator(task_id="new_champion"), EmptyOperator(task_id="champion_stays")],
         )
 
-    @task(trigger_rule="none_failed_min_one_success", multiple_outputs=False, show_return_value_in_logs=False)
+    @task(trigger_rule=ALSO_FOR_SCORING, multiple_outputs=False, show_return_value_in_logs=False)
     @fail_at_once
     def fetch_champion(**context: Any) -> dict[str, Any]:
         """The model to score with: who was the champion when the new model had been judged, or who is it now."""
@@ -220,6 +229,7 @@ def customer_analytics() -> None:
     tables = transform()
     feature_df = features(**tables)
     chain(loaded, [table.operator for table in tables.values()])
+    left_out(**tables)
     chain(create_buckets_if_not_exists, feature_df)  # the first that puts something into a bucket
     trained = train(feature_df)
     champion = fetch_champion()

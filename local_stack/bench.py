@@ -113,7 +113,7 @@ def speed_page(stack: Stack) -> Iterator[str]:
         run_chain(airflow, stack, animals)
         run_churn(airflow)
     chains = [run_chain(airflow, stack, animals.sample(frac=1, random_state=n)) for n in range(REPEATS)]
-    churns = [run_churn(airflow, hyper_parameters={"min_impurity_decrease": n * 1e-9}) for n in range(REPEATS)]
+    churns = [run_churn(airflow, hyper_parameters={"min_impurity_decrease": n * 1e-9}) for n in range(1, REPEATS + 1)]
     cold = []
     for n in range(REPEATS):
         shutil.rmtree(stack.home / "prediction-venvs")

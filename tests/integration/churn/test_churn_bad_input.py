@@ -122,10 +122,10 @@ def test_what_makes_no_model_fails_at_once_with_the_reason(bad_data, name, words
 
 
 def test_rows_that_belong_to_nobody_are_counted_in_the_log(bad_data):
-    log = bad_data["parameters"].log("features")
+    log = bad_data["parameters"].log("left_out.describe")
     assert "1 orders belong to customers who are not in customers.csv: left out" in log
     assert "1 payments belong to orders that are not in orders.csv: left out" in log
-    few = bad_data["few"].log("features")
+    few = bad_data["few"].log("left_out.describe")
     assert "0 orders belong to customers" not in few
     assert "subscription periods belong to customers who are not in customers.csv: left out" in few
 

@@ -121,7 +121,7 @@ class TestFirstRun:
         assert {path.name for path in place.parents[1].glob("artifacts/*/*")} == {"model.skops", "model_card.md"}
 
     def test_nothing_is_in_the_log_that_should_be_counted_but_counts(self, first):
-        log = first.log("features")
+        log = first.log("left_out.describe")
         assert "0 orders belong to customers who are not in customers.csv: left out" in log
         assert "customers never paid for a subscription: labelled as not churned" in log
 
@@ -181,7 +181,7 @@ class TestOtherCustomers:
             "extract_and_load.load_subscription_periods",
             "extract_and_load.load_util_months",
             "transform.transform_churn",
-            "transform.count_unlabelled",
+            "left_out.count_unlabelled",
             "train",
             GATE,
             "promote_model.new_champion",
