@@ -5,20 +5,18 @@ a task nothing: several seconds each. Only for one machine's stack; elsewhere ta
 files import none of this.
 """
 
-import contextlib
 import functools
 import gc
 import importlib
-import os
 import sys
 
 import boto3
-import psutil
 from airflow.__main__ import main
 from airflow.providers_manager import ProvidersManager
 from botocore.loaders import JSONFileLoader
 
-from local_stack.config import MARK
+from local_stack.config import Stack
+from local_stack.processes import end_leftovers
 
 PRELOADED = (
     "airflow.api.common.experimental.get_task_instance",
@@ -65,20 +63,6 @@ PRELOADED = (
     "wandb",
 )
 
-# titles of what LocalExecutor forks; one that works on a task has the task's command behind it
-IDLE = ("airflow executor -- LocalExecutor", "airflow worker -- LocalExecutor")
-
-
-def end_leftovers() -> None:
-    """End the idle processes of a scheduler that was killed: nothing else would, and each holds its memory.
-
-    Those that still work on a task go on and write its outcome to the database.
-    """
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if " ".join(process.cmdline()).strip() in IDLE and process.environ().get(MARK) == os.environ.get(MARK):
-                process.kill()
-
 
 def read_once() -> None:
     """Let botocore keep its descriptions of AWS, of which each session parses a megabyte anew, for the tasks' clients."""
@@ -101,6 +85,6 @@ def preload() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "scheduler":
-        end_leftovers()
+        end_leftovers(Stack())
     preload()
     main()

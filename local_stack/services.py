@@ -1,7 +1,6 @@
 """Start, stop and look at the processes of the local stack, which supervisord runs."""
 
 import contextlib
-import os
 import subprocess
 import sys
 import time
@@ -20,7 +19,8 @@ from supervisor.xmlrpc import SupervisorTransport
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from local_stack import postgres, preflight
-from local_stack.config import AIRFLOW_LOGIN, LOG_BUCKET, MARK, Ports, Stack
+from local_stack.config import AIRFLOW_LOGIN, LOG_BUCKET, Ports, Stack
+from local_stack.processes import marked_processes
 
 START_TIMEOUT = 180  # seconds for the whole stack to become healthy
 STOP_TIMEOUT = 45  # seconds for supervisord to end its processes before they are killed
@@ -105,7 +105,7 @@ def _start_supervisord(stack: Stack) -> None:
 def _start_programs(stack: Stack, *names: str) -> None:
     proxy = supervisor(stack)
     for name in names:
-        if proxy.getProcessInfo(name)["statename"] not in ("RUNNING", "STARTING"):
+        if proxy.getProcessInfo(name)["statename"] not in ("RUNNING", "STARTING", "BACKOFF"):
             proxy.startProcess(name, False)
 
 
@@ -157,10 +157,12 @@ def wait_until_healthy(stack: Stack) -> None:
     """Wait for all services; raises StartError for one that supervisord has given up, or when time is over."""
 
     def problems() -> dict[str, str]:
-        for info in supervisor(stack).getAllProcessInfo():
-            if info["statename"] == "FATAL":
-                raise StartError(_with_log(stack, info["name"], "does not start"))
-        return unhealthy(stack)
+        states = {info["name"]: info["statename"] for info in supervisor(stack).getAllProcessInfo()}
+        for name in stack.programs:
+            if states[name] == "FATAL":
+                raise StartError(_with_log(stack, name, "does not start"))
+        # one may answer before supervisord counts it as running, and may yet fall over
+        return {name: states[name].lower() for name in stack.programs if states[name] != "RUNNING"} | unhealthy(stack)
 
     try:
         Retrying(retry=retry_if_result(bool), stop=stop_after_delay(START_TIMEOUT), wait=wait_fixed(0.5))(problems)
@@ -189,17 +191,6 @@ def stop(stack: Stack) -> None:
     sweep(stack)
     stack.socket.unlink(missing_ok=True)
     stack.forget_ports()
-
-
-def marked_processes(stack: Stack) -> list[psutil.Process]:
-    """The processes that carry this stack's mark in their environment, with all that descend from them."""
-    found: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == str(stack.home):
-                found |= {each.pid: each for each in (process, *process.children(recursive=True))}
-    mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    return [process for pid, process in found.items() if pid not in mine]
 
 
 def sweep(stack: Stack) -> None:

@@ -14,17 +14,13 @@ from typing import Any
 
 import psutil
 import pytest
-from tenacity import Retrying, retry_if_not_result, stop_after_delay, wait_fixed
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from tests.support.local_stack import RunningStack, services
+from local_stack.processes import marked_processes
+from tests.support.local_stack import RunningStack, await_that, services
 
 BUCKET = "kept"
 LOOPBACK = {"127.0.0.1", "::1"}
-
-
-def await_that(condition, seconds: float = 90) -> Any:
-    """Wait until the condition holds and return its value."""
-    return Retrying(retry=retry_if_not_result(bool), stop=stop_after_delay(seconds), wait=wait_fixed(0.3))(condition)
 
 
 def info(stack: RunningStack, service: str) -> dict[str, Any]:
@@ -64,7 +60,7 @@ def assert_kept(stack: RunningStack, kept: dict[str, str]) -> None:
 
 def test_all_services_listen_on_loopback_only(stack: RunningStack):
     listening = set()
-    for process in services.marked_processes(stack.stack):
+    for process in marked_processes(stack.stack):
         with contextlib.suppress(psutil.NoSuchProcess):  # a worker that has just ended
             connections = process.net_connections("inet")
             listening |= {each.laddr for each in connections if each.status == psutil.CONN_LISTEN}
@@ -115,10 +111,12 @@ def test_status_tells_what_runs_where_and_since_when(stack: RunningStack):
         assert str(port) in row
 
 
-@pytest.mark.parametrize("service", ["s3", "mlflow", "scheduler"])
-def test_killed_service_is_started_again(stack: RunningStack, service):
+@pytest.mark.parametrize("service", ["postgres", "s3", "mlflow", "scheduler", "triggerer", "webserver"])
+def test_killed_service_is_started_again_and_nothing_of_the_old_one_goes_on(stack: RunningStack, service):
     pid = info(stack, service)["pid"]
+    old = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     os.kill(pid, signal.SIGKILL)
+    await_that(lambda: not any(process.is_running() for process in old))
 
     def runs_anew() -> bool:
         now = info(stack, service)  # one look: state and pid of the same moment
@@ -139,6 +137,11 @@ def stopped(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+@retry(retry=retry_if_exception_type(OSError), stop=stop_after_delay(10), wait=wait_fixed(0.1))
+def bind_when_free(server: socket.socket, port: int) -> None:
+    server.bind(("127.0.0.1", port))
+
+
 def test_service_that_cannot_come_back_is_shown_as_dead_until_start_brings_it_back(stack: RunningStack):
     process = psutil.Process(info(stack, "s3")["pid"])
     with socket.socket() as thief:
@@ -157,7 +160,9 @@ def test_service_that_cannot_come_back_is_shown_as_dead_until_start_brings_it_ba
         assert "s3" in refused.stdout
         assert "Traceback" not in refused.stdout
     stack.start()
-    assert stack.command("status").returncode == 0
+    assert info(stack, "s3")["statename"] == "RUNNING"
+    done = stack.command("status")
+    assert done.returncode == 0, done.stdout
 
 
 def test_stop_leaves_nothing_behind_and_start_finds_everything_again(stack: RunningStack, kept):
@@ -179,7 +184,7 @@ def test_stop_ends_what_a_killed_supervisord_has_left(stack: RunningStack, kept)
 
 
 def test_start_after_a_killed_supervisord_needs_no_stop(stack: RunningStack, kept):
-    old = services.marked_processes(stack.stack)
+    old = marked_processes(stack.stack)
     os.kill(supervisord_pid(stack), signal.SIGKILL)
     stack.start()
     assert not any(process.is_running() for process in old)

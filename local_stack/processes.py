@@ -1,0 +1,52 @@
+"""The processes of a stack, and those that a killed one has left: `python -m local_stack.processes COMMAND...`.
+
+supervisord starts a killed process again, but does not know which others that one had started: they would go on holding
+its port, or doing its work beside the new one. So a program that has children is started through this module.
+"""
+
+import contextlib
+import os
+import sys
+
+import psutil
+
+from local_stack.config import MARK, Stack
+
+PROGRAM = "SUPERVISOR_PROCESS_NAME"  # in the environment of all that supervisord starts, and of their children
+AT_WORK = (
+    "airflow task"  # in the command line of a process that works on a task: "airflow tasks run", "airflow task runner"
+)
+
+
+def marked_processes(stack: Stack) -> list[psutil.Process]:
+    """The processes that carry this stack's mark in their environment, with all that descend from them."""
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == str(stack.home):
+                found |= {each.pid: each for each in (process, *process.children(recursive=True))}
+    mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    return [process for pid, process in found.items() if pid not in mine]
+
+
+def end_leftovers(stack: Stack) -> None:
+    """End what an earlier process of this program has left, and wait until that is gone.
+
+    Those that still work on a task go on, and write its outcome to the database.
+    """
+    ended = []
+    for process in marked_processes(stack):
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get(PROGRAM) == os.environ[PROGRAM] and not _is_at_work(process):
+                process.kill()
+                ended.append(process)
+    psutil.wait_procs(ended, timeout=10)
+
+
+def _is_at_work(process: psutil.Process) -> bool:
+    return any(AT_WORK in " ".join(each.cmdline()) for each in (process, *process.parents()))
+
+
+if __name__ == "__main__":
+    end_leftovers(Stack())
+    os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606
