@@ -32,6 +32,7 @@ from include.settings import INCLUDE, settings
 from local_stack import postgres, services
 from local_stack.config import PROJECT, Stack
 from local_stack.demo import Airflow, FollowedRun, task_seconds
+from local_stack.processes import marked_processes
 
 REPEATS = 5
 RUN_TIMEOUT = 3600  # seconds for one run of a pipeline
@@ -153,7 +154,7 @@ def idle_memory(stack: Stack) -> float:
     """Proportional set size of all processes of the stack in MB, when it has nothing to do."""
     time.sleep(20)  # the first heartbeats and the parsing of the DAG files are over
     total = 0
-    for process in services.marked_processes(stack):
+    for process in marked_processes(stack):
         with suppress(psutil.Error):
             total += process.memory_full_info().pss if platform.system() == "Linux" else process.memory_info().rss
     return total / 1e6
@@ -191,10 +192,14 @@ def demo_seconds() -> float:
 
 
 class MeasuredRun:
-    """One pipeline's run: seconds from trigger to end, and its task instances."""
+    """One pipeline's run: seconds from trigger to end, and the task instances that had work to do.
+
+    Not skipped ones, and not those that are nothing but a knot of the graph, which no worker gets.
+    """
 
     def __init__(self, wall: float, tasks: list[dict[str, Any]]) -> None:
-        self.wall, self.tasks = wall, tasks
+        self.wall = wall
+        self.tasks = [task for task in tasks if task["state"] == "success" and task["queued_when"]]
 
     def seconds_of(self, task_id: str) -> list[float]:
         """How long each instance of the task ran."""
@@ -267,11 +272,10 @@ def task_rows(runs: list[MeasuredRun]) -> list[tuple[Any, ...]]:
     waits, takes = defaultdict(list), defaultdict(list)
     for run in runs:
         for task in run.tasks:
-            if task["state"] == "success" and task["queued_when"] and task["start_date"]:
-                queued = datetime.fromisoformat(task["queued_when"])
-                name = f"{task['dag_id']}: {task['task_id']}"
-                waits[name].append((datetime.fromisoformat(task["start_date"]) - queued).total_seconds())
-                takes[name].append(task_seconds(task))
+            queued = datetime.fromisoformat(task["queued_when"])
+            name = f"{task['dag_id']}: {task['task_id']}"
+            waits[name].append((datetime.fromisoformat(task["start_date"]) - queued).total_seconds())
+            takes[name].append(task_seconds(task))
     return [(name, spread(waits[name]), spread(takes[name])) for name in takes]
 
 
@@ -307,8 +311,6 @@ def scale_table(
             measured = run(data)
         seconds: dict[str, float] = defaultdict(float)
         for task in measured.tasks:
-            if task["state"] != "success" or not task["queued_when"]:
-                continue  # skipped, or nothing but a knot of the graph
             name = f"{task['dag_id']}.{task['task_id']}"
             seconds[name] = max(seconds[name], task_seconds(task))
         columns[size] = {

@@ -75,6 +75,11 @@ class Secrets:
         return cls(**json.loads(file.read_text()))
 
 
+def search_path() -> str:
+    """Where the stack's programs are looked for: beside this Python first, where wheels put theirs."""
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+
 class Stack:
     """One local stack: all that it keeps lies below ``home``."""
 
@@ -199,8 +204,7 @@ class Stack:
         return self._fixed_environment() | connections | inherited | chosen | self._search_paths()
 
     def _search_paths(self) -> dict[str, str]:
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        return {"PATH": path, "PYTHONPATH": str(PROJECT)}
+        return {"PATH": search_path(), "PYTHONPATH": str(PROJECT)}
 
     def _celery_configuration(self) -> dict[str, dict[str, object]]:
         password = self.secrets.airflow_password

@@ -6,9 +6,8 @@ import shutil
 import socket
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
-from local_stack.config import Ports, Stack
+from local_stack.config import Ports, Stack, search_path
 
 NEEDED_SPACE = 1 << 30  # bytes: databases, objects and logs of many runs
 HINTS = {5000: " (on macOS that may be the AirPlay Receiver, System Settings > General > AirDrop & Handoff)"}
@@ -37,8 +36,7 @@ def check_folder(stack: Stack) -> None:
 
 def check_redis() -> None:
     """Fail where the queue's server is not installed."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    if not shutil.which("redis-server", path=path):
+    if not shutil.which("redis-server", path=search_path()):
         sys.exit(
             "error: EXECUTOR=celery needs redis-server, which is not installed: install it (Debian, Ubuntu: apt install "
             "redis-server; macOS: brew install redis), or leave EXECUTOR out"

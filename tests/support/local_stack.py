@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -24,6 +24,7 @@ from tenacity import Retrying, retry_if_not_result, stop_after_delay, wait_fixed
 from local_stack import services
 from local_stack.config import PROJECT, Ports, Stack
 from local_stack.demo import ENDED, Airflow
+from local_stack.processes import marked_processes
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 COMMAND_TIMEOUT = 300  # seconds for one command of the stack
 RUN_TIMEOUT = 600  # seconds for one DAG run
+
+
+def await_that(condition: Callable[[], Any], seconds: float = 120, every: float = 0.3) -> Any:
+    """Wait until the condition holds and return its value."""
+    return Retrying(retry=retry_if_not_result(bool), stop=stop_after_delay(seconds), wait=wait_fixed(every))(condition)
 
 
 def free_ports(number: int) -> list[int]:
@@ -81,7 +87,7 @@ class LocalStack:
     def processes(self) -> list[str]:
         """The command lines of all processes that carry this stack's mark."""
         lines = []
-        for process in services.marked_processes(self.stack):
+        for process in marked_processes(self.stack):
             with suppress(services.psutil.Error):
                 lines.append(f"{process.pid} {' '.join(process.cmdline())}")
         return lines
@@ -224,7 +230,7 @@ class AirflowApi(Airflow):
                     return run_id
             return None
 
-        return Retrying(retry=retry_if_not_result(bool), stop=stop_after_delay(60), wait=wait_fixed(0.5))(find) or ""
+        return await_that(find, seconds=60, every=0.5)
 
     def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
         return next(task for task in self.tasks(dag_id, run_id) if task["task_id"] == task_id)

@@ -1,6 +1,5 @@
 """Rounds through the three possum DAGs, and what they hand over."""
 
-import hashlib
 import io
 from dataclasses import dataclass
 from datetime import datetime
@@ -74,16 +73,11 @@ def versions_of_run(stack: RunningStack, mlflow_run: str) -> list[int]:
 
 
 def mlflow_runs(stack: RunningStack, task: str) -> list[Any]:
-    """The MLflow runs, not deleted, of one task of one DAG run (dag_id/run_id/task_id)."""
-    experiment = stack.mlflow.get_experiment_by_name(settings.experiment_name)
-    assert experiment
-    return stack.mlflow.search_runs([experiment.experiment_id], f"tags.`airflow.task` = '{task}'")
+    """The MLflow runs of a task (dag/run/task), not deleted, in all experiments."""
+    experiments = [each.experiment_id for each in stack.mlflow.search_experiments()]
+    return stack.mlflow.search_runs(experiments, f"tags.`airflow.task` = '{task}'")
 
 
 def read_csv(data: bytes) -> pd.DataFrame:
     """The very floats that were written."""
     return pd.read_csv(io.BytesIO(data), float_precision="round_trip")
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

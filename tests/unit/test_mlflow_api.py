@@ -1,63 +1,43 @@
 """The REST helpers against an HTTP server that answers like MLflow."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from werkzeug import Request, Response
 
 from include.errors import ConfigurationError
 from include.mlflow_api import MLflowApiError, call_mlflow
 from include.mlflow_experiment import create_or_restore_experiment, get_experiment_id, is_usable, list_experiments
 from include.mlflow_registry import find_model_version, list_registered_models
+from tests.support.http_server import answering
 
 DELETED = {"experiment_id": "7", "name": "Possum_tails", "lifecycle_stage": "deleted"}
 ACTIVE = DELETED | {"lifecycle_stage": "active"}
 
 
-class Server(ThreadingHTTPServer):
+class Server:
     """Answers each endpoint with what the test has laid down, and keeps the requests."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
         self.answers: dict[str, tuple[int, Any]] = {}
         self.requests: list[tuple[str, dict]] = []
 
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length) or b"{}")
-        path, _, query = self.path.partition("?")
-        endpoint = path.removeprefix("/api/2.0/mlflow/")
-        self.server.requests.append((endpoint, body or {"query": query}))
-        status, answer = self.server.answers.get(endpoint, (404, {"error_code": "ENDPOINT_NOT_FOUND"}))
-        content = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_POST = do_GET  # noqa: N815 (the name that http.server looks for)
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing."""
+    def answer(self, request: Request) -> Response:
+        endpoint = request.path.removeprefix("/api/2.0/mlflow/")
+        body = json.loads(request.get_data() or b"{}")
+        self.requests.append((endpoint, body or {"query": request.query_string.decode()}))
+        status, answer = self.answers.get(endpoint, (404, {"error_code": "ENDPOINT_NOT_FOUND"}))
+        return Response(answer if isinstance(answer, str) else json.dumps(answer), status)
 
 
 @pytest.fixture
 def mlflow(monkeypatch) -> Iterator[Server]:
-    with Server() as server:
-        connection = {"conn_type": "http", "host": f"http://127.0.0.1:{server.server_port}"}
-        monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", json.dumps(connection))
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    server = Server()
+    with answering(server.answer) as url:
+        monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", json.dumps({"conn_type": "http", "host": url}))
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def error(code: str, status: int = 400) -> tuple[int, dict]:

@@ -1,54 +1,42 @@
 """What is said when a task has failed: in the log, and to whomever NOTIFY_URL names."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from werkzeug import Request, Response
 
 from include import notifications
 from include.dag_defaults import DEFAULT_ARGS
 from include.settings import Settings
+from tests.support.http_server import answering
 
 # pragma: allowlist nextline secret, because it is made up
 SECRET = "t0ps3cret"
 
 
-class Receiver(ThreadingHTTPServer):
+class Receiver:
     """A server on loopback that keeps what is posted, and answers with a chosen code."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
         self.got: list[dict[str, Any]] = []
         self.code = 200
+        self.url = ""
 
-    @property
-    def url(self) -> str:
-        return f"json://user:{SECRET}@127.0.0.1:{self.server_port}/hook"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        self.server.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(self.server.code)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        pass
+    def answer(self, request: Request) -> Response:
+        self.got.append(json.loads(request.get_data()))
+        return Response(status=self.code)
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
+    kept = Receiver()
+    with answering(kept.answer) as url:
+        kept.url = f"json://user:{SECRET}@{url.removeprefix('http://')}/hook"
+        yield kept
 
 
 @pytest.fixture
@@ -139,9 +127,9 @@ def test_url_that_apprise_does_not_know_is_said_without_the_secret(notify, caplo
 
 
 def test_nobody_listening_is_said_soon(notify, caplog):
-    with Receiver() as server:
-        url = server.url
-    notify(url)
+    with answering(Receiver().answer) as url:
+        pass  # it is closed again
+    notify(url.replace("http", "json", 1))
     assert "No message was sent" in caplog.text
 
 

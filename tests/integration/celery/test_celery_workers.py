@@ -1,32 +1,28 @@
 """All pipelines on two Celery workers that share no disk and no network, and one of them is killed at work."""
 
-import os
 import shutil
-import signal
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from local_stack.config import CELERY_WORKERS, PROJECT
+from local_stack.config import CELERY_WORKERS, PROJECT, search_path
 from local_stack.worker import HIDDEN, namespaces
-from tests.integration.resilience.breaking import await_that, database, mlflow_runs, tries
-from tests.support.local_stack import RunningStack, services, short_folder
-from tests.support.possum_runs import versions_of_run
+from tests.integration.resilience.breaking import database, kill_service, pid_of, tries
+from tests.support.local_stack import RunningStack, await_that, services, short_folder
+from tests.support.possum_runs import mlflow_runs, versions_of_run
 
 DAGS = ("feature_eng", "train", "predict", "customer_analytics")
 TRAINING = (
     "SELECT hostname FROM task_instance WHERE task_id = 'train_model' AND run_id = %s AND state = 'running' FOR UPDATE"
 )
-PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 @pytest.fixture(scope="module")
 def celery() -> Iterator[RunningStack]:
     """A stack with two workers, on which `make demo EXECUTOR=celery` has run."""
-    if not shutil.which("redis-server", path=PATH):
+    if not shutil.which("redis-server", path=search_path()):
         pytest.skip(
             "needs redis-server, of which there is no wheel for this machine (Debian: apt install redis-server)"
         )
@@ -40,18 +36,13 @@ def celery() -> Iterator[RunningStack]:
         shutil.rmtree(stack.home)
 
 
-def worker_pid(stack: RunningStack, name: str) -> int:
-    return services.supervisor(stack.stack).getProcessInfo(name)["pid"]
-
-
 @pytest.fixture(scope="module")
 def inside(celery) -> dict[str, int]:
     """A process in each worker's namespaces."""
     if not namespaces():
         pytest.skip("no namespaces here: the workers have folders of their own, and the machine's network")
     return {
-        name: services.psutil.Process(worker_pid(celery, name)).children(recursive=True)[-1].pid
-        for name in CELERY_WORKERS
+        name: services.psutil.Process(pid_of(celery, name)).children(recursive=True)[-1].pid for name in CELERY_WORKERS
     }
 
 
@@ -97,7 +88,7 @@ def killed(celery) -> tuple[str, str]:
         cursor.execute(TRAINING, [run_id])
         (host,) = cursor.fetchone() or pytest.fail("train_model has ended before its worker could be killed")
         name = next(each for each in CELERY_WORKERS if each == host or not namespaces())
-        os.kill(worker_pid(celery, name), signal.SIGKILL)
+        kill_service(celery, name)
         cursor.execute("COMMIT")
     celery.airflow.wait_for_success("train", run_id)
     return run_id, name

@@ -2,17 +2,17 @@
 
 import json
 import os
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from werkzeug import Request, Response
 
 from include import doctor
 from include.doctor import checks, examine
 from include.settings import settings
 from tests.fakes.wandb_server import FakeWandb
+from tests.support.http_server import answering
 from tests.support.local_stack import RunningStack, free_ports
 
 
@@ -115,32 +115,17 @@ def test_other_server_is_no_mlflow(ready: RunningStack, connection: Any) -> None
     assert "is no MLflow server" in examine("MLflow").found
 
 
-class DenyingS3(BaseHTTPRequestHandler):
+def deny(request: Request) -> Response:
     """An S3 server whose login may list buckets and nothing else."""
-
-    def do_GET(self) -> None:
-        body = b"<ListAllMyBucketsResult><Buckets/></ListAllMyBucketsResult>"
-        code = 200 if self.path.split("?")[0] == "/" else 403
-        if code == 403:
-            body = b"<Error><Code>AccessDenied</Code></Error>"
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    do_PUT = do_HEAD = do_GET  # noqa: N815 (names that http.server looks for)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+    if request.path == "/":
+        return Response("<ListAllMyBucketsResult><Buckets/></ListAllMyBucketsResult>")
+    return Response("<Error><Code>AccessDenied</Code></Error>", 403)
 
 
 @pytest.fixture
 def denying() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), DenyingS3) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with answering(deny) as url:
+        yield url
 
 
 @pytest.mark.parametrize("label", ["S3 bucket data", "MLflow artifacts"])

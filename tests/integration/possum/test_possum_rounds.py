@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from include.holdout import in_holdout
+from include.object_store import sha256_hex
 from include.possum.features import HOLDOUT_SALT, HOLDOUT_SHARE, feature_columns
 from include.possum.plots import HEIGHT_PIXELS, WIDTH_PIXELS
 from include.settings import INCLUDE, settings
@@ -18,7 +19,6 @@ from tests.support.possum_runs import (
     Round,
     mlflow_runs,
     read_csv,
-    sha256,
     versions_of_run,
 )
 
@@ -98,7 +98,7 @@ class TestFeatures:
         for name in ("features", "animals"):
             uri, digest = event["extra"][f"{name}_uri"], event["extra"][f"{name}_sha256"]
             assert uri.startswith(f"s3://data/{name}/")
-            assert sha256(stack.object(uri)) == digest
+            assert sha256_hex(stack.object(uri)) == digest
 
     def test_animals_as_read_are_kept_beside_them(self, stack, first):
         animals = read_csv(stack.object(first.features["animals_uri"]))
@@ -218,12 +218,12 @@ class TestPrediction:
 
     def test_csv_is_the_one_that_the_task_tells(self, stack, first):
         assert first.predictions["uri"].startswith("s3://data/predictions/")
-        assert sha256(stack.object(first.predictions["uri"])) == first.predictions["sha256"]
+        assert sha256_hex(stack.object(first.predictions["uri"])) == first.predictions["sha256"]
         assert first.predictions["rows"] == COMPLETE
 
     def test_plot_is_one_picture_in_bucket_and_mlflow_run(self, stack, first):
         data = stack.object(first.plot["uri"])
-        assert sha256(data) == first.plot["sha256"]
+        assert sha256_hex(data) == first.plot["sha256"]
         picture = Image.open(io.BytesIO(data))
         picture.load()
         assert (picture.format, picture.size) == ("PNG", (WIDTH_PIXELS, HEIGHT_PIXELS))
@@ -273,7 +273,7 @@ class TestReferences:
             tags = stack.mlflow.get_run(each.trained["run_id"]).data.tags
             for name in ("features", "animals"):
                 digest = each.features[f"{name}_sha256"]
-                assert sha256(stack.object(each.features[f"{name}_uri"])) == digest
+                assert sha256_hex(stack.object(each.features[f"{name}_uri"])) == digest
                 assert tags[f"{name}_sha256"] == digest
             scored = read_csv(stack.object(each.predictions["uri"]))
             used = read_csv(stack.object(each.features["features_uri"]))

@@ -10,9 +10,11 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import psycopg2
-from tenacity import Retrying, retry_if_not_result, stop_after_delay, wait_fixed
 
+from include.object_store import sha256_hex
+from include.settings import settings
 from tests.support.local_stack import RunningStack, services
+from tests.support.possum_runs import Round, mlflow_runs
 
 psutil = services.psutil  # only where the stack is installed
 
@@ -25,11 +27,6 @@ AND state = 'running' AND try_number = 1 FOR UPDATE"
 # the pause before the next try is not what is tested
 HURRY = "UPDATE task_instance SET end_date = end_date - interval '2 minutes' WHERE state = 'up_for_retry' \
 AND end_date > now() - interval '1 minute'"
-
-
-def await_that(condition: Callable[[], Any], seconds: float = 120, every: float = 0.3) -> Any:
-    """Wait until the condition holds and return its value."""
-    return Retrying(retry=retry_if_not_result(bool), stop=stop_after_delay(seconds), wait=wait_fixed(every))(condition)
 
 
 def kill_tree(process: services.psutil.Process) -> None:
@@ -102,12 +99,6 @@ def is_task_runner(pid: int | None) -> bool:
     return False
 
 
-def mlflow_runs(stack: RunningStack, task: str) -> list[Any]:
-    """The MLflow runs of a task (dag/run/task), not deleted, in all experiments."""
-    experiments = [each.experiment_id for each in stack.mlflow.search_experiments()]
-    return stack.mlflow.search_runs(experiments, f"tags.`airflow.task` = '{task}'")
-
-
 def running(stack: RunningStack, dag_id: str, run_id: str, task_id: str) -> bool:
     """Whether the task's code runs now, or has run."""
     sql = "SELECT state, pid FROM task_instance WHERE dag_id = %s AND run_id = %s AND task_id = %s"
@@ -151,3 +142,45 @@ def handed_over(stack: RunningStack, dag_id: str, run_id: str) -> list[dict[str,
         "SELECT extra FROM dataset_event WHERE source_dag_id = %s AND source_run_id = %s", dag_id, run_id
     )
     return [json.loads(extra) if isinstance(extra, str) else extra for (extra,) in rows]
+
+
+# What must hold afterwards, whatever broke
+
+
+def digest(stack: RunningStack, uri: str) -> str:
+    """SHA-256 of the object as it is now."""
+    return sha256_hex(stack.object(uri))
+
+
+def unfinished_or_twice(stack: RunningStack, possum: Round) -> dict[str, list[str]]:
+    """The steps of a round that have not exactly one MLflow run, which is finished; with the states of those they have."""
+    steps = (
+        f"feature_eng/{possum.feature_eng}/build_features",
+        f"train/{possum.train}/train_model",
+        f"predict/{possum.predict}/check_drift",
+    )
+    states = {step: [run.info.status for run in mlflow_runs(stack, step)] for step in steps}
+    return {step: found for step, found in states.items() if found != ["FINISHED"]}
+
+
+def counted(stack: RunningStack, predictions: str) -> set[tuple[int, int]]:
+    """Rows and different customers of each table that a run of customer_analytics fills."""
+    sql = f"SELECT count(*), count(DISTINCT customer_id) FROM {settings.warehouse_schema}."
+    tables = ("stg_customers", "customers", predictions)
+    return {row for table in tables for row in stack.query(sql + table, database="warehouse")}
+
+
+def champion_predicts(stack: RunningStack) -> bool:
+    """Whether the champion can be loaded from the registry, and scores the shipped animals, in a task's process."""
+    return stack.python(f"""
+import json
+import mlflow
+from include.mlflow_tracking import connect_mlflow
+from include.possum.schema import complete_rows, read_animals
+from include.settings import INCLUDE
+connect_mlflow()
+model = mlflow.pyfunc.load_model("models:/{settings.registered_model_name}@champion")
+rows = complete_rows(read_animals(INCLUDE / "possum.csv", "possum.csv"))[0]
+scores = model.predict(rows[model.metadata.signature.inputs.input_names()])
+print(json.dumps(bool(len(scores) == len(rows) and 25 < scores.min() and scores.max() < 50)))
+""")

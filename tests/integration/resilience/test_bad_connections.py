@@ -7,7 +7,7 @@ import copy
 import json
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,10 @@ import pandas as pd
 import pytest
 from airflow.exceptions import AirflowFailException
 from airflow.utils.context import Context
+from werkzeug import Request, Response
 
 from include.settings import settings
+from tests.support.http_server import answering
 
 if TYPE_CHECKING:
     from airflow.models.dag import DAG
@@ -224,35 +226,17 @@ def forget_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-@pytest.fixture(scope="module")
-def refusing() -> Any:
-    """A server that answers everything with the status that its first folder names, as MLflow does."""
-    import threading
-    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
+def refuse(request: Request) -> Response:
+    """Answer everything with the status that the first folder names, as MLflow does."""
     said = {401: "You are not authenticated", 403: "Invalid Host header - possible DNS rebinding attack detected"}
+    status = int(request.path.split("/")[1])
+    return Response(said.get(status, "Internal Server Error"), status)
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status = int(self.path.split("/")[1])
-            content = said.get(status, "Internal Server Error").encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
 
-        do_POST = do_GET  # noqa: N815 (the name that http.server looks for)
-
-        def log_message(self, *_: Any) -> None:
-            """Nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+@pytest.fixture(scope="module")
+def refusing() -> Iterator[str]:
+    with answering(refuse) as url:
+        yield url
 
 
 def told(error: BaseException) -> str:

@@ -6,10 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from include.settings import settings
-from tests.integration.resilience.breaking import await_that, away, mlflow_runs, running
-from tests.integration.resilience.test_killed_tasks import champion_predicts
-from tests.support.local_stack import RunningStack, services
+from tests.integration.resilience.breaking import away, champion_predicts, counted, running, unfinished_or_twice
+from tests.support.local_stack import RunningStack, await_that, services
 from tests.support.possum_runs import Round, follow, versions_of_run
 
 AWAY = 30  # seconds
@@ -48,19 +46,12 @@ def test_every_service_is_back(breakable, survived):
 
 
 def test_each_step_has_one_finished_mlflow_run_and_one_version(breakable, survived):
-    for task in (
-        f"feature_eng/{survived.possum.feature_eng}/build_features",
-        f"train/{survived.possum.train}/train_model",
-        f"predict/{survived.possum.predict}/check_drift",
-    ):
-        assert [run.info.status for run in mlflow_runs(breakable, task)] == ["FINISHED"]
+    assert unfinished_or_twice(breakable, survived.possum) == {}
     assert len(versions_of_run(breakable, survived.possum.trained["run_id"])) == 1
 
 
 def test_customers_are_in_the_tables_once(breakable, survived):
-    for table in ("stg_customers", "customers", TABLE):
-        sql = f"SELECT count(*), count(DISTINCT customer_id) FROM {settings.warehouse_schema}.{table}"
-        assert breakable.query(sql, database="warehouse") == [(200, 200)]
+    assert counted(breakable, TABLE) == {(200, 200)}
 
 
 def test_champion_loads_and_predicts(breakable, survived):

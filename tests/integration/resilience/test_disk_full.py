@@ -5,14 +5,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import quote
 
 import pytest
 
 from include.object_store import sha256_hex
 from include.settings import settings
-from tests.integration.resilience.breaking import await_that, tries
-from tests.support.local_stack import RunningStack
+from tests.integration.resilience.breaking import tries
+from tests.support.local_stack import RunningStack, await_that
 
 TASK = "extract_data"
 
@@ -55,13 +54,12 @@ def full(breakable: RunningStack) -> Full:
 
         await_that(lambda: state() in ("up_for_retry", "failed", "success"))
         failed = state()
-        path = f"/dags/feature_eng/dagRuns/{quote(run, safe='')}/taskInstances/{TASK}/logs/1"
-        answer = airflow._client.get(path, params={"full_content": "true"}, headers={"Accept": "text/plain"})
+        log = airflow.log(airflow.task("feature_eng", run, TASK) | {"try_number": 1})
         keys = breakable.keys(settings.xcom_bucket)
         objects = {key: breakable.object(f"s3://{settings.xcom_bucket}/{key}") for key in keys}
-    assert failed == "up_for_retry", answer.text
+    assert failed == "up_for_retry", log
     airflow.wait_for_success("feature_eng", run)
-    return Full(run, answer.text, objects)
+    return Full(run, log, objects)
 
 
 def test_task_fails_clearly(full):

@@ -1,15 +1,23 @@
 """Each task that writes is killed by SIGKILL at its first try; the runs succeed, and nothing is there twice or by half."""
 
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
 
 from include.settings import settings
-from tests.integration.resilience.breaking import Killer, at_once, handed_over, mlflow_runs, tries
+from tests.integration.resilience.breaking import (
+    Killer,
+    at_once,
+    champion_predicts,
+    counted,
+    digest,
+    handed_over,
+    tries,
+    unfinished_or_twice,
+)
 from tests.support.local_stack import RunningStack
-from tests.support.possum_runs import Round, follow, read_csv, versions_of_run
+from tests.support.possum_runs import Round, follow, mlflow_runs, read_csv, versions_of_run
 
 TABLE = "pred_killed"
 POSSUM = (
@@ -78,17 +86,8 @@ def test_objects_are_what_the_events_say(breakable, killed):
     assert read_csv(breakable.object(killed.possum.predictions["uri"]))["case"].is_unique
 
 
-def digest(stack: RunningStack, uri: str) -> str:
-    return hashlib.sha256(stack.object(uri)).hexdigest()
-
-
 def test_each_step_has_one_finished_mlflow_run(breakable, killed):
-    for task in (
-        f"feature_eng/{killed.possum.feature_eng}/build_features",
-        f"train/{killed.possum.train}/train_model",
-        f"predict/{killed.possum.predict}/check_drift",
-    ):
-        assert [run.info.status for run in mlflow_runs(breakable, task)] == ["FINISHED"]
+    assert unfinished_or_twice(breakable, killed.possum) == {}
 
 
 def test_mlflow_run_has_one_version(breakable, killed):
@@ -99,27 +98,9 @@ def test_champion_loads_and_predicts(breakable, killed):
     assert champion_predicts(breakable)
 
 
-def champion_predicts(stack: RunningStack) -> bool:
-    """Whether the champion can be loaded from the registry, and scores the shipped animals, in a task's process."""
-    return stack.python(f"""
-import json
-import mlflow
-from include.mlflow_tracking import connect_mlflow
-from include.possum.schema import complete_rows, read_animals
-from include.settings import INCLUDE
-connect_mlflow()
-model = mlflow.pyfunc.load_model("models:/{settings.registered_model_name}@champion")
-rows = complete_rows(read_animals(INCLUDE / "possum.csv", "possum.csv"))[0]
-scores = model.predict(rows[model.metadata.signature.inputs.input_names()])
-print(json.dumps(bool(len(scores) == len(rows) and 25 < scores.min() and scores.max() < 50)))
-""")
-
-
 def test_customers_are_in_the_tables_once(breakable, killed):
     schema = settings.warehouse_schema
-    for table in ("stg_customers", "customers", TABLE):
-        sql = f"SELECT count(*), count(DISTINCT customer_id) FROM {schema}.{table}"
-        assert breakable.query(sql, database="warehouse") == [(200, 200)]
+    assert counted(breakable, TABLE) == {(200, 200)}
     left = f"SELECT count(*) FROM pg_tables WHERE schemaname = '{schema}' AND tablename = '{TABLE}_next'"
     assert breakable.query(left, database="warehouse") == [(0,)]
 

@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 from include.settings import settings
-from tests.integration.resilience.breaking import mlflow_runs
-from tests.support.possum_runs import versions_of_run
+from tests.support.possum_runs import mlflow_runs, versions_of_run
 
 if TYPE_CHECKING:
     from tests.support.local_stack import RunningStack

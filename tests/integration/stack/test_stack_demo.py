@@ -15,10 +15,9 @@ TIMEOUT = 800  # seconds for a first start and all pipelines
 
 # brings lo up, proves that there is nothing else, and becomes the command
 WRAPPER = """
-import fcntl, os, socket, struct, sys
-SIOCSIFFLAGS, IFF_UP = 0x8914, 1
-with socket.socket() as any_socket:
-    fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh22x", b"lo", IFF_UP))
+import os, socket, sys
+from local_stack.worker import loopback_up
+loopback_up()
 assert [name for _, name in socket.if_nameindex()] == ["lo"], socket.if_nameindex()
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
