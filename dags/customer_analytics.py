@@ -12,8 +12,9 @@ from airflow.operators.empty import EmptyOperator
 from astro import sql as aql
 
 from include.buckets import EnsureBucketOperator
-from include.churn.load import LoadCheckedFileOperator, warehouse_table
+from include.churn.load import DIGEST, LoadCheckedFileOperator, warehouse_table
 from include.dag_defaults import DEFAULT_ARGS, MAX_ACTIVE_TASKS
+from include.dataset_events import hand_over
 from include.datasets import DRIFT_DETECTED
 from include.links import ObjectsLink, WandbRunLink, add_links
 from include.settings import INCLUDE, settings
@@ -84,6 +85,7 @@ def customer_analytics() -> None:
         task_id="create_buckets_if_not_exists",
         aws_conn_id=settings.aws_conn_id,
         map_index_template="{{ task.bucket_name }}",
+        doc_md="Make the two buckets, one task each; those that are there stay as they are.",
     ).expand(bucket_name=[settings.xcom_bucket, settings.churn_model_bucket])
 
     @task_group
@@ -94,9 +96,11 @@ def customer_analytics() -> None:
                 name=name,
                 source=f"{{{{ params.source }}}}/{name}.csv",
                 only_for_training=name in FOR_LABEL,
+                doc_md=f"Check {name}.csv, and replace table stg_{name} by it with COPY."
+                + (" Skipped with score_only." if name in FOR_LABEL else ""),
             )
 
-    def run_sql(task_id: str, file: str, output: str, trigger_rule: str = "all_success") -> Any:
+    def run_sql(task_id: str, file: str, output: str, doc: str, trigger_rule: str = "all_success") -> Any:
         return aql.transform_file(
             file_path=file,
             task_id=task_id,
@@ -106,13 +110,25 @@ def customer_analytics() -> None:
             trigger_rule=trigger_rule,
             inlets=[],
             outlets=[],
+            doc_md=doc,
         )
 
     @task_group
     def transform() -> dict[str, Any]:
         return {
-            "churned": run_sql("transform_churn", "customer_churn_month.sql", "customer_churn_month"),
-            "customers": run_sql("transform_customers", "customers.sql", "customers", ALSO_FOR_SCORING),
+            "churned": run_sql(
+                "transform_churn",
+                "customer_churn_month.sql",
+                "customer_churn_month",
+                "Who has churned: the last month paid for is over by the as-of date. Skipped with score_only.",
+            ),
+            "customers": run_sql(
+                "transform_customers",
+                "customers.sql",
+                "customers",
+                "One row for each customer: first and latest order, number of orders, sum of the payments.",
+                ALSO_FOR_SCORING,
+            ),
         }
 
     @task_group
@@ -128,8 +144,19 @@ def customer_analytics() -> None:
                         log.info(sentence)
 
         # beside what the model needs, not before it
-        unlabelled = run_sql("count_unlabelled", "churn/unlabelled.sql", "churn_unlabelled")
-        counts = run_sql("count_left_out", "churn/left_out.sql", "churn_left_out", ALSO_FOR_SCORING)
+        unlabelled = run_sql(
+            "count_unlabelled",
+            "churn/unlabelled.sql",
+            "churn_unlabelled",
+            "How many customers count as not churned although nothing says so. Skipped with score_only.",
+        )
+        counts = run_sql(
+            "count_left_out",
+            "churn/left_out.sql",
+            "churn_left_out",
+            "How many orders and payments belong to nobody, and are left out.",
+            ALSO_FOR_SCORING,
+        )
         chain([churned.operator, customers.operator], [unlabelled.operator, counts.operator])
         describe(counts, unlabelled)
 
@@ -156,13 +183,16 @@ def customer_analytics() -> None:
 
         context = get_current_context()
         params = context["params"]
-        return tracking.train(feature_df, context["run_id"], params["hyper_parameters"], params["as_of_date"])
+        digests = {name: context["ti"].xcom_pull(f"extract_and_load.load_{name}", key=DIGEST) for name in SOURCES}
+        # a load that was marked as successful by hand has left none
+        files = {name: digest for name, digest in digests.items() if digest}
+        return tracking.train(feature_df, context["run_id"], params["hyper_parameters"], params["as_of_date"], files)
 
     @task_group
-    def promote_model(feature_df: Any, trained: Any) -> None:
+    def promote_model(feature_df: Any, trained: Any) -> Any:
         @task.branch
         @fail_at_once
-        def compare_with_champion(feature_df: pd.DataFrame, trained: dict[str, Any], **context: Any) -> str:
+        def compare_with_champion(feature_df: pd.DataFrame, trained: dict[str, Any], **context: Any) -> list[str]:
             """Is the new model good enough to become the champion? Moves the alias and writes the gate's record."""
             from include.churn.champion import judge
 
@@ -172,12 +202,17 @@ def customer_analytics() -> None:
                 online = trained["server"] is not None
                 handed_over = {"champion": champion.handed_over(), "trained_online": online}
                 context["ti"].xcom_push("handed_over", handed_over)
-            return f"promote_model.{'new_champion' if decision.promoted else 'champion_stays'}"
+            return [f"promote_model.{'new_champion' if decision.promoted else 'champion_stays'}", "fetch_champion"]
 
+        decided = compare_with_champion(feature_df, trained)
         chain(
-            compare_with_champion(feature_df, trained),
-            [EmptyOperator(task_id="new_champion"), EmptyOperator(task_id="champion_stays")],
+            decided,
+            [
+                EmptyOperator(task_id="new_champion", doc_md="Nothing to do: the new model is the champion now."),
+                EmptyOperator(task_id="champion_stays", doc_md="Nothing to do: the new model was not good enough."),
+            ],
         )
+        return decided  # what follows need not wait for the sign
 
     @task(trigger_rule=ALSO_FOR_SCORING, multiple_outputs=False, show_return_value_in_logs=False)
     @fail_at_once
@@ -219,11 +254,8 @@ def customer_analytics() -> None:
         if not drift["detected"]:
             raise AirflowSkipException(drift["sentence"])
         log.warning("%s. Report: %s", drift["sentence"], drift["report"])
-        outlet_events[DRIFT_DETECTED].extra = {
-            "model": settings.churn_artifact_name,
-            "version": drift["model_version"],
-            "dag_run": run_id,
-        }
+        reference = {"model": settings.churn_artifact_name, "version": drift["model_version"], "dag_run": run_id}
+        hand_over(outlet_events, DRIFT_DETECTED, reference)
 
     loaded = extract_and_load()
     tables = transform()
@@ -243,6 +275,7 @@ add_links(
     {
         "create_buckets_if_not_exists": (ObjectsLink,),
         "train": (WandbRunLink, ObjectsLink),
+        JUDGE: (WandbRunLink, ObjectsLink),
         "predict": (WandbRunLink, ObjectsLink),
     },
 )

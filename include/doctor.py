@@ -307,12 +307,15 @@ def check_postgres() -> str:
     schema = settings.warehouse_schema
     with closing(session), session.cursor() as cursor:
         try:
-            cursor.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+            # as the Astro SDK does; "if not exists" alone asks for a right that an existing schema makes needless
+            cursor.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [schema])
+            if not cursor.fetchone():
+                cursor.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
             table = sql.Identifier(schema, f"doctor_{uuid.uuid4().hex[:8]}")
             cursor.execute(sql.SQL("CREATE TABLE {} (n int)").format(table))
             cursor.execute(sql.SQL("INSERT INTO {} VALUES (1)").format(table))
         except errors.InsufficientPrivilege as error:
-            remedy = f'GRANT CREATE ON DATABASE "{connection.schema}" TO "{connection.login}"; or the same on its schema {schema}'
+            remedy = f'GRANT CREATE ON DATABASE "{connection.schema}" TO "{connection.login}"; or make schema {schema} its own'
             raise Trouble(f"{where}: {_first_line(error)}", remedy) from error
         finally:
             session.rollback()
@@ -327,15 +330,13 @@ def check_wandb() -> str:
     """The mode; online the server and the key, offline the folder."""
     import requests
 
-    from include.wandb_tracking import tracking_target
+    from include.wandb_tracking import runs_folder, tracking_target
 
     try:
         target = tracking_target()
     except ConfigurationError as error:
         raise Trouble(f"WANDB_MODE={os.environ.get('WANDB_MODE')} cannot be", str(error)) from error
-    folder = Path(
-        os.environ.get("WANDB_DIR") or Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser() / "wandb"
-    )
+    folder = runs_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -114,7 +114,7 @@ def record_link(link: type[RecordedLink], url: str | None, *, said: bool = False
     from airflow.operators.python import get_current_context
 
     with suppress(AirflowException):
-        get_current_context()["ti"].xcom_push(link.key, url)
+        _push_link(get_current_context()["ti"], link, url)
 
 
 def record_model(model: dict[str, Any]) -> None:
@@ -131,10 +131,10 @@ def record_outcome(context: Any, result: Any = None) -> None:
     """
     ti = context["ti"]
     if bucket := getattr(context["task"], "bucket_name", None):
-        ti.xcom_push(ObjectsLink.key, object_url(f"s3://{bucket}"))
+        _push_link(ti, ObjectsLink, object_url(f"s3://{bucket}"))
     elif type(result).__name__ == "File" and str(result.path).startswith("s3://"):
         log.info("Written to %s", result.path)
-        ti.xcom_push(ObjectsLink.key, object_url(result.path))
+        _push_link(ti, ObjectsLink, object_url(result.path))
     elif type(result).__name__ in ("Table", "TempTable"):
         log.info("Written to table %s.%s", result.metadata.schema, result.name)
     elif isinstance(result, dict):
@@ -142,7 +142,13 @@ def record_outcome(context: Any, result: Any = None) -> None:
             if isinstance(answer := result.get(kind), dict):
                 url = model_url(answer["name"], answer.get("version"))
                 log.info("%s: %s", MLflowModelLink.name, url)
-                ti.xcom_push(MLflowModelLink.key, url)
+                _push_link(ti, MLflowModelLink, url)
+
+
+def _push_link(ti: Any, link: type[RecordedLink], url: str) -> None:
+    """Nothing where there is no page: an empty XCom would say no more than none."""
+    if url:
+        ti.xcom_push(link.key, url)
 
 
 # addresses

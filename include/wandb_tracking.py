@@ -12,7 +12,7 @@ Made for Airflow tasks: each task is a process of its own, may be tried again, a
 What the bounds amount to is measured in tests/integration/wandb.
 """
 
-import hashlib
+import fcntl
 import http.client
 import json
 import logging
@@ -28,6 +28,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,11 +36,13 @@ from pathlib import Path
 from typing import Any
 
 from include.errors import ConfigurationError, InputError
+from include.object_store import sha256_hex
 from include.settings import settings
 
 HOSTED_URL = "https://api.wandb.ai"
 MODEL_TYPE = "model"
 SUMMARY_FILE = "summary.json"
+LOCK_FILE = "lock"
 MODEL_WAIT_SECONDS = 120
 DOWNLOAD_SECONDS = 120
 
@@ -173,14 +176,14 @@ def tracking_target(environ: Mapping[str, str] | None = None) -> Target:
 
 def run_id_for(*parts: str) -> str:
     """Derive a legal run id from parts, such as the id of a DAG and that of its run: the same whenever they are."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return sha256_hex("\0".join(parts).encode())[:16]
 
 
 # Runs
 
 
 @contextmanager
-def tracked_run(  # noqa: PLR0913 (all but the first by name, as wandb.init takes them)
+def tracked_run(
     run_id: str,
     *,
     job_type: str,
@@ -188,25 +191,23 @@ def tracked_run(  # noqa: PLR0913 (all but the first by name, as wandb.init take
     name: str | None = None,
     tags: Sequence[str] = (),
     config: Mapping[str, Any] | None = None,
-    folder: Path | None = None,
     resume: bool = False,
 ) -> Iterator[TrackedRun]:
     """Open a run, which is finished when the block ends, as failed if the block raises.
 
-    Called again with the same id and job type it continues that run (online) or replaces what the former try wrote
+    Called again with the same id and job type it continues that run (online) or replaces what former tries wrote
     (offline). With ``resume`` the run must exist already, begun under another job type; offline that cannot be, so what
     this block logs goes to a second folder under the same id, to be appended when it is uploaded; in there use
     ``run.summary`` rather than ``run.log``, whose steps begin at 0 again.
 
-    ``folder`` must persist; by default it is WANDB_DIR, or ``wandb`` in AIRFLOW_HOME. What lies there for an online run
-    is removed once the server has it all.
+    All is written below ``runs_folder``. What lies there for an online run is removed once the server has it all.
     """
     target = tracking_target()
     log.info("Weights & Biases: %s", target)
     if target.online:
         _check_reachable(target)
-    place = _fresh_folder(folder, run_id, job_type)
-    with _environment(place):
+    place = _fresh_folder(run_id, job_type)
+    with _in_use(place), _environment(place):
         try:
             about = {"group": group, "name": name, "tags": list(tags) or None, "config": dict(config or {}) or None}
             # a resumed run keeps the job type under which it began
@@ -278,7 +279,7 @@ def _keep_summary(tracked: TrackedRun) -> None:
 def _earlier_summary(place: Path) -> dict[str, Any]:
     """Read the figures of the run's other folders: "wandb sync --append" would drop all but those of the last one."""
     summary: dict[str, Any] = {}
-    for path in sorted(place.parent.glob(f"*/{SUMMARY_FILE}")):
+    for path in sorted(place.parents[1].glob(f"*/*/{SUMMARY_FILE}")):
         summary |= json.loads(path.read_text())
     return {key: value for key, value in summary.items() if not key.startswith("_")}
 
@@ -324,12 +325,11 @@ def publish_model(
     name: str,
     *,
     metadata: Mapping[str, Any] | None = None,
-    aliases: Sequence[str] = (),
     timeout: int = MODEL_WAIT_SECONDS,
 ) -> ModelReference:
     """Publish a model as an artifact and wait until the server has it. The first file is the model."""
     model_file, content = next(iter(files.items()))
-    sha256 = hashlib.sha256(content).hexdigest()
+    sha256 = sha256_hex(content)
     artifact = _wandb().Artifact(name, type=MODEL_TYPE, metadata={"sha256": sha256, **(metadata or {})})
     # Beside the run, and "immutable", so that wandb takes them from there: what it stages itself is gone when this process
     # ends, and then "wandb sync" leaves the artifact out without failing.
@@ -340,7 +340,7 @@ def publish_model(
         artifact.add_file(str(staged / file_name), name=file_name, policy="immutable")
     doing = f"publishing {name}"
     with _explained(tracked.target, doing, TimeoutError, OSError):
-        tracked.run.log_artifact(artifact, aliases=["latest", *aliases])
+        tracked.run.log_artifact(artifact, aliases=["latest"])
     if not tracked.online:
         return ModelReference(name, model_file, artifact.digest, sha256)
     with _explained(tracked.target, doing, TimeoutError, OSError, ValueError):  # a ValueError: what wandb-core reported
@@ -364,7 +364,7 @@ def fetch_model(tracked: TrackedRun, reference: ModelReference, *, timeout: floa
     with tempfile.TemporaryDirectory(prefix="wandb-model-") as place:
         root = _download_elsewhere(reference, Path(place), tracked.target, timeout)
         content = (root / reference.file).read_bytes()
-    if hashlib.sha256(content).hexdigest() != reference.sha256:
+    if sha256_hex(content) != reference.sha256:
         where = f"{reference.file} in {reference.qualified_name}"
         raise InputError(f"{where} is not what was published: its SHA-256 differs.")
     return content
@@ -458,20 +458,50 @@ def save_files(tracked: TrackedRun, files: Mapping[str, bytes]) -> None:
 # Folders and environment
 
 
-def _fresh_folder(folder: Path | None, run_id: str, job_type: str) -> Path:
-    """Make an empty folder for this try; what a former try of the same job left there goes."""
+def runs_folder() -> Path:
+    """Where the runs are recorded: WANDB_DIR, which must persist, or ``wandb`` in AIRFLOW_HOME."""
+    fallback = Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser() / "wandb"
+    return Path(os.environ.get("WANDB_DIR") or fallback).absolute()
+
+
+def _fresh_folder(run_id: str, job_type: str) -> Path:
+    """Make a folder for this try; what former tries of the same job have left goes, unless one still runs.
+
+    One does where Airflow has lost sight of a task and starts it again.
+    """
     if not _RUN_ID.fullmatch(run_id):
         raise ValueError(f"{run_id!r} is not a run id: use letters, digits, - and _ (or run_id_for)")
-    fallback = Path(os.environ.get("AIRFLOW_HOME") or "~/airflow").expanduser() / "wandb"
-    base = folder or Path(os.environ.get("WANDB_DIR") or fallback)
-    place = (base / run_id / job_type).absolute()
+    tries = runs_folder() / run_id / job_type
     try:
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
+        tries.mkdir(parents=True, exist_ok=True)
+        for former in tries.iterdir():
+            if not _is_in_use(former):
+                shutil.rmtree(former, ignore_errors=True)
+        place = tries / f"try-{uuid.uuid4().hex[:8]}"
+        place.mkdir()
     except OSError as error:  # wandb itself would silently take /tmp, which does not persist
         advice = "Set WANDB_DIR to a folder that persists."
-        raise ConfigurationError(f"{place} cannot be written ({error}). {advice}") from error
+        raise ConfigurationError(f"{tries} cannot be written ({error}). {advice}") from error
     return place
+
+
+@contextmanager
+def _in_use(place: Path) -> Iterator[None]:
+    """Mark the folder as this process's; the mark ends with the process, however that ends."""
+    with (place / LOCK_FILE).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _is_in_use(place: Path) -> bool:
+    try:
+        with (place / LOCK_FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (FileNotFoundError, NotADirectoryError):  # as earlier versions of this module have left it
+        return False
+    return False
 
 
 def _folders(place: Path) -> dict[str, str]:

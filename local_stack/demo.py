@@ -300,17 +300,17 @@ def churn_lines(stack: Stack, airflow: Airflow, churn: FollowedRun) -> Iterator[
     yield f"  plots             {trained['plots']}"
 
 
-def top_risks(stack: Stack, count: int = 3) -> list[tuple[str, float]]:
-    """Name and churn probability of the customers who are most likely to leave, among those who have not left."""
+def top_risks(stack: Stack) -> list[tuple[str, float]]:
+    """Name and churn probability of the three customers who are most likely to leave, among those who have not left."""
     schema = settings.warehouse_schema
     query = sql.SQL(
         "SELECT first_name || ' ' || last_name, churn_probability FROM {} JOIN {} USING (customer_id) "
-        "WHERE customer_id NOT IN (SELECT customer_id FROM {}) ORDER BY churn_probability DESC, customer_id LIMIT %s"
+        "WHERE customer_id NOT IN (SELECT customer_id FROM {}) ORDER BY churn_probability DESC, customer_id LIMIT 3"
     ).format(*(sql.Identifier(schema, table) for table in ("pred_churn", "customers", "customer_churn_month")))
     connection = postgres.connect(stack, "warehouse")
     try:
         with connection.cursor() as cursor:
-            cursor.execute(query, [count])
+            cursor.execute(query)
             return cursor.fetchall()
     finally:
         connection.close()

@@ -16,6 +16,7 @@ from include.churn import model as churn_model
 from include.churn.model_card import render_card
 from include.churn.records import Champion, TrainedModel, churn_folder, parse_record
 from include.errors import InputError
+from include.links import ObjectsLink, WandbRunLink, object_url, record_link
 from include.object_store import object_path, read_object, write_object
 from include.promotion import Decision, decide
 from include.run_key import run_key
@@ -98,6 +99,7 @@ def judge(features: pd.DataFrame, trained: dict[str, Any], dag_run: str) -> tupl
         tracked.run.summary.update({f"gate/{key}": value for key, value in _describe(decision, before).items()})
         if decision.promoted and tracked.online:
             wandb_tracking.give_alias(tracked, reference, ALIAS)
+        record_link(WandbRunLink, tracked.link, said=True)
     if decision.outcome != "champion_already":
         if decision.promoted:
             champion = newcomer
@@ -112,6 +114,7 @@ def judge(features: pd.DataFrame, trained: dict[str, Any], dag_run: str) -> tupl
             update={"reference": reference, "server": trained["server"], "wandb_run": trained["wandb_run"]}
         )
         write_object(champion_uri(), champion.model_dump_json(indent=1).encode())
+    record_link(ObjectsLink, object_url(f"{about.folder}/"))  # gate/ and card lie beside the model
     log.info("%s is %s", newcomer.version, decision.reason)
     if not decision.promoted:
         log.info("The champion stays: %s", champion.version if champion else "there is none yet")

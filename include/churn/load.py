@@ -1,5 +1,7 @@
 """From CSV to warehouse table: checked first, then loaded by the Astro SDK with COPY."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from airflow.exceptions import AirflowSkipException
@@ -14,6 +16,7 @@ from include.settings import settings
 from include.task_errors import fail_at_once
 
 STAGING_PREFIX = "stg_"
+DIGEST = "sha256"  # XCom's key
 
 
 def warehouse_table(name: str) -> Table:
@@ -23,6 +26,8 @@ def warehouse_table(name: str) -> Table:
 
 class LoadCheckedFileOperator(LoadFileOperator):
     """Astro SDK's load_file, which replaces table ``stg_<name>`` once the file has been found to be right.
+
+    The source is read once: what the SDK loads are the very bytes that were checked. Their SHA-256 is the XCom ``sha256``.
 
     Args:
         name: of the table, such as ``orders``.
@@ -54,15 +59,18 @@ class LoadCheckedFileOperator(LoadFileOperator):
             raise AirflowSkipException(f"score_only: {self.name} makes the label, which scoring does without")
 
         from include.churn.schema import check_csv, load_dtypes
-        from include.sources import local_path, read_source
+        from include.sources import read_source
 
         content, name = read_source(self.source)
         rows = check_csv(content, self.name)
-        self.log.info("%s: %d rows, SHA-256 %s, as it should be", name, rows, sha256_hex(content))
-        is_object = self.source.startswith("s3://")
-        path = self.source if is_object else str(local_path(self.source))
-        self.input_file = File(path, conn_id=settings.aws_conn_id if is_object else None)
-        # types as the data dictionary has them; the SDK would guess them from the first thousand rows
-        self.input_file.load_options = [PandasLoadOptions(dtype=load_dtypes(self.name))]
-        # not super().execute: Airflow 2.11 warns of one execute in another
-        return self.load_data(self.input_file, context)
+        digest = sha256_hex(content)
+        self.log.info("%s: %d rows, SHA-256 %s, as it should be", name, rows, digest)
+        context["ti"].xcom_push(DIGEST, digest)
+        with TemporaryDirectory() as place:
+            checked = Path(place, f"{self.name}.csv")
+            checked.write_bytes(content)
+            self.input_file = File(str(checked))
+            # types as the data dictionary has them; the SDK would guess them from the first thousand rows
+            self.input_file.load_options = [PandasLoadOptions(dtype=load_dtypes(self.name))]
+            # not super().execute: Airflow 2.11 warns of one execute in another
+            return self.load_data(self.input_file, context)

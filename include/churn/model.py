@@ -1,6 +1,5 @@
 """The random forest that says who is likely to leave: splitting, training, measuring, scoring, storing."""
 
-import hashlib
 import io
 import json
 import zipfile
@@ -18,6 +17,7 @@ from skops import io as skops_io
 from include.churn.features import check_features
 from include.errors import ConfigurationError, InputError
 from include.holdout import in_holdout
+from include.object_store import sha256_hex
 
 KEY = "customer_id"
 FEATURE_COLUMNS = ["number_of_orders", "customer_lifetime_value"]
@@ -41,9 +41,7 @@ TRUSTED_TYPES = ("sklearn.tree._tree.Tree",)
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def split(
-    features: pd.DataFrame, share: float = HOLDOUT_SHARE, salt: str = HOLDOUT_SALT, *, folds: int = 5
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def split(features: pd.DataFrame, share: float = HOLDOUT_SHARE, *, folds: int = 5) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Set rows aside for the final test: those whose customer_id a hash picks, so that no customer ever changes sides.
 
     Stratified as far as a hash allows: it knows nothing of the label, so each class is held out with the same expected
@@ -53,7 +51,6 @@ def split(
     Args:
         features: what build_features returns, in any order; shape (n, 4).
         share: expected share of the rows to set aside, between 0 and 1.
-        salt: see include.holdout.in_holdout.
         folds: how many parts cross_validate will deal the training rows into; each needs both classes.
 
     Returns:
@@ -67,7 +64,7 @@ def split(
     if not 0 < share < 1:
         raise ConfigurationError(f"The holdout's share is {share}; it must lie between 0 and 1.")
     rows = check_features(features).sort_values(KEY, ignore_index=True)
-    held_out = in_holdout(rows[KEY], share=share, salt=salt)
+    held_out = in_holdout(rows[KEY], share=share, salt=HOLDOUT_SALT)
     training, holdout = rows[~held_out].reset_index(drop=True), rows[held_out].reset_index(drop=True)
     (stayed, churned), (stayed_out, churned_out) = (_count_classes(part) for part in (training, holdout))
     if min(stayed, churned) < folds or min(stayed_out, churned_out) < 1:
@@ -352,7 +349,7 @@ def load_model(content: bytes, expected_sha256: str) -> RandomForestClassifier:
         InputError: if the digest differs, the archive is none of ours, or it holds a type that is not in TRUSTED_TYPES.
 
     """
-    digest = sha256(content)
+    digest = sha256_hex(content)
     if digest != expected_sha256:
         raise InputError(
             f"The model's digest is {digest}, expected was {expected_sha256}: the object was replaced or damaged. "
@@ -370,11 +367,6 @@ def load_model(content: bytes, expected_sha256: str) -> RandomForestClassifier:
     if not isinstance(model, RandomForestClassifier):
         raise InputError(f"The model is a {type(model).__name__}, expected was a RandomForestClassifier. Train again.")
     return model
-
-
-def sha256(content: bytes) -> str:
-    """Return the hexadecimal SHA-256 digest."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def _normalise_archive(content: bytes) -> bytes:
@@ -397,7 +389,7 @@ def _normalise_archive(content: bytes) -> bytes:
                 renamed["__id__"] = next(ids)
             if node.get("type") == "numpy":
                 array = _zero_padding(source.read(node["file"]))
-                renamed["file"] = f"{sha256(array)}.npy"
+                renamed["file"] = f"{sha256_hex(array)}.npy"
                 if renamed["file"] not in target.namelist():
                     write(renamed["file"], array)
             return renamed

@@ -45,8 +45,8 @@ held out, so that no customer ever changes sides. The figures for training rows 
 ## Where the data come from
 
 The shop's five CSVs, as of the DAG run above; those in include/data are invented (include/churn/generate.py). Orders and
-payments that belong to nobody are left out; the log of task features counts them. Plots, the customers trained on and the
-reference for drift checks lie beside the model in the object store.
+payments that belong to nobody are left out; the log of task left_out.describe counts them. Plots, the customers trained on and
+the reference for drift checks lie beside the model in the object store.
 """
 
 

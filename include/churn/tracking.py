@@ -1,9 +1,9 @@
 """Train and score: what the tasks do around the pure functions, in the object store and in Weights & Biases."""
 
-import hashlib
 import io
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +18,7 @@ from include.churn.records import Champion, StoredObject, TrainedModel, churn_fo
 from include.drift import DriftReport, compare, reference_rows, render_report
 from include.errors import InputError
 from include.links import ObjectsLink, WandbRunLink, object_url, record_link
-from include.object_store import object_path, write_object
+from include.object_store import object_path, sha256_hex, write_object
 from include.provenance import code_digest, lock_digest
 from include.run_key import run_key
 from include.settings import settings
@@ -33,7 +33,11 @@ DAG_ID = "customer_analytics"
 
 
 def train(
-    features: pd.DataFrame, dag_run: str, hyper_parameters: dict[str, Any], as_of_date: str | None
+    features: pd.DataFrame,
+    dag_run: str,
+    hyper_parameters: dict[str, Any],
+    as_of_date: str | None,
+    files: Mapping[str, str],
 ) -> dict[str, Any]:
     """Train the classifier, judge it on held-out customers, and publish it; or find the one that was made of the same.
 
@@ -42,6 +46,7 @@ def train(
         dag_run: the DAG run's id.
         hyper_parameters: arguments of RandomForestClassifier in place of the default ones.
         as_of_date: what the label was made with, for the record; None for the latest date in the data.
+        files: SHA-256 of the CSVs by table, for the record.
 
     Returns:
         What later tasks need: ``about`` (address and digest of the model's record), ``reference`` of the artifact,
@@ -78,7 +83,8 @@ def train(
     record_link(ObjectsLink, object_url(f"{folder}/"))
 
     run_id = wandb_tracking.run_id_for(DAG_ID, dag_run)
-    recorded = config | digests | {"as_of_date": as_of_date or "latest date in the data", "dag_run": dag_run}
+    recorded = config | digests | {f"{name}_csv_sha256": digest for name, digest in files.items()}
+    recorded |= {"as_of_date": as_of_date or "latest date in the data", "dag_run": dag_run}
     with wandb_tracking.tracked_run(
         run_id, job_type="train", group=dag_run, config=recorded, name=RUN_NAME, tags=RUN_TAGS
     ) as tracked:
@@ -99,7 +105,7 @@ def train(
         where = tracked.link or str(tracked.folder)
         server = tracked.target.base_url if tracked.online else None
     return {
-        "about": {"uri": f"{folder}/{ABOUT_FILE}", "sha256": _digest(_dump(about))},
+        "about": {"uri": f"{folder}/{ABOUT_FILE}", "sha256": sha256_hex(_dump(about))},
         "model_uri": about.model.uri,
         "sha256": about.model.sha256,
         "reference": asdict(reference),
@@ -114,11 +120,11 @@ def train(
 def digest_inputs(features: pd.DataFrame, config: dict[str, Any]) -> dict[str, str]:
     """Digests of all that a model is made from, each by itself and together."""
     digests = {
-        "features_sha256": _digest(features.to_csv(index=False).encode()),
+        "features_sha256": sha256_hex(features.to_csv(index=False).encode()),
         "code_sha256": code_digest(),
         "lock_sha256": lock_digest(),
     }
-    return digests | {"inputs_sha256": _digest(json.dumps([digests, config], sort_keys=True).encode())}
+    return digests | {"inputs_sha256": sha256_hex(json.dumps([digests, config], sort_keys=True).encode())}
 
 
 def find_model(folder: str) -> tuple[TrainedModel, dict[str, bytes]] | None:
@@ -314,7 +320,3 @@ def check_drift(champion: Champion, features: pd.DataFrame) -> tuple[DriftReport
 
 def _dump(about: TrainedModel) -> bytes:
     return about.model_dump_json(indent=1).encode()
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -12,11 +12,10 @@ from include.settings import settings
 
 log = logging.getLogger(__name__)
 
-PREDICTIONS_TABLE = "pred_churn"
 LOCK_TIMEOUT = "60s"  # for readers that hold the old table
 
 
-def replace_predictions(predictions: pd.DataFrame, name: str = PREDICTIONS_TABLE) -> None:
+def replace_predictions(predictions: pd.DataFrame, name: str) -> None:
     """Put the predictions in the place of the former ones, in one transaction: readers see the old table or the new one.
 
     Args:

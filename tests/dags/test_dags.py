@@ -66,6 +66,10 @@ def test_dag_and_every_task_function_have_docs(dag):
     assert [name for name, function in own.items() if not inspect.getdoc(function)] == []
 
 
+def test_every_task_shows_a_doc_in_the_ui(dag):
+    assert [task.task_id for task in dag.tasks if not (task.doc_md or "").strip()] == []
+
+
 def test_dag_and_every_task_retry_and_end_some_time(dag):
     assert dag.default_args["retries"] >= MINIMUM_RETRIES
     assert {task.task_id: task.retries for task in dag.tasks if task.retries < MINIMUM_RETRIES} == {}

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote
 
@@ -31,7 +32,24 @@ CREATED_AT = "2026-01-01T00:00:00Z"
 FEATURES = ("PROJECT_ARTIFACT_COLLECTION_MEMBERSHIP", "ARTIFACT_COLLECTION_MEMBERSHIP_FILES")
 OPERATION = re.compile(r"\b(?:query|mutation)\s+(\w+)")
 
+KEY = "5ecre7" * 7  # for tests: as long as a real one, and found nowhere else
+SECRETS = (KEY.encode(), base64.b64encode(f"api:{KEY}".encode()))  # as it is, and as HTTP sends it
+
 log = logging.getLogger(__name__)
+
+
+def files_with_key(folder: Path) -> list[Path]:
+    """Files below the folder that hold the tests' key."""
+    return [path for path in folder.rglob("*") if _holds_key(path)]
+
+
+def _holds_key(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    with suppress(FileNotFoundError):  # removed meanwhile, by a service that runs
+        content = path.read_bytes()
+        return any(secret in content for secret in SECRETS)
+    return False
 
 
 @dataclass
@@ -101,6 +119,7 @@ class Faults:
     """What the server does wrong from now on."""
 
     hang_downloads: bool = False  # accepts the request for a file and never answers
+    hang_uploads: bool = False  # takes a file and never says so
     tampered: dict[str, bytes] = field(default_factory=dict)  # file name -> what is served in its place
     die_at: str | None = None  # the GraphQL operation at which the server goes away
 
@@ -222,7 +241,9 @@ class FakeWandb:
                 run.state = "finished" if run.exit_code == 0 else "failed"
 
     def upload(self, key: str, content: bytes) -> None:
-        """Take the bytes that a URL of this server was handed out for."""
+        """Take the bytes that a URL of this server was handed out for; hangs if it is told to."""
+        if self.faults.hang_uploads:
+            self._stopped.wait()
         kind, _, rest = key.partition("/")
         with self._lock:
             if kind == "run":

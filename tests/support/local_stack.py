@@ -19,6 +19,7 @@ from urllib.parse import quote
 import boto3
 import psycopg2
 import pytest
+from psycopg2.sql import Composable
 from tenacity import Retrying, retry_if_not_result, stop_after_delay, wait_fixed
 
 from local_stack import services
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 COMMAND_TIMEOUT = 300  # seconds for one command of the stack
+DEMO_TIMEOUT = 900  # seconds for a first start and all pipelines
 RUN_TIMEOUT = 600  # seconds for one DAG run
 
 
@@ -80,7 +82,7 @@ class LocalStack:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=COMMAND_TIMEOUT,
+            timeout=DEMO_TIMEOUT if "demo" in arguments else COMMAND_TIMEOUT,
             check=False,
         )
 
@@ -141,7 +143,7 @@ class RunningStack(LocalStack):
         url = f"http://127.0.0.1:{self.ports.mlflow}"
         return MlflowClient(tracking_uri=url, registry_uri=url)
 
-    def query(self, sql: str, *values: Any, database: str = "airflow") -> list[tuple]:
+    def query(self, sql: str | Composable, *values: Any, database: str = "airflow") -> list[tuple]:
         """The rows of a query, in one of the databases."""
         connection = psycopg2.connect(
             host="127.0.0.1",
@@ -230,7 +232,7 @@ class AirflowApi(Airflow):
                     return run_id
             return None
 
-        return await_that(find, seconds=60, every=0.5)
+        return await_that(find, every=0.5)
 
     def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
         return next(task for task in self.tasks(dag_id, run_id) if task["task_id"] == task_id)

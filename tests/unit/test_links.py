@@ -111,6 +111,13 @@ def test_outcomes_of_foreign_operators_are_understood(console, operator, result,
     assert task.pushed == pushed
 
 
+@pytest.mark.parametrize(("operator", "result"), [({}, File("s3://data/a.csv")), ({"bucket_name": "data"}, None)])
+def test_nothing_is_recorded_of_objects_that_have_no_page(operator, result):
+    task = FakeTask(**operator)
+    links.record_outcome(task.context, result)
+    assert task.pushed == {}
+
+
 def test_buttons_that_can_lead_nowhere_are_left_out(monkeypatch, console):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     assert not links.WandbRunLink.is_possible()
@@ -121,6 +128,14 @@ def test_buttons_that_can_lead_nowhere_are_left_out(monkeypatch, console):
     assert links.ObjectsLink.is_possible()
     monkeypatch.setattr(links, "settings", Settings())
     assert not links.ObjectsLink.is_possible()
+
+
+def test_every_task_that_writes_to_wandb_and_to_the_object_store_leads_to_both(monkeypatch, console):
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    dag = DagBag(PROJECT / "dags" / "customer_analytics.py", include_examples=False).dags["customer_analytics"]
+    for task_id in ("train", "promote_model.compare_with_champion", "predict"):
+        assert dag.get_task(task_id).extra_links == ["Objects", "W&B run"]
+    assert dag.get_task("create_buckets_if_not_exists").extra_links == ["Objects"]
 
 
 def test_webserver_knows_every_button_of_every_dag(monkeypatch):

@@ -57,26 +57,64 @@ def test_a_run_id_is_the_same_for_the_same_parts_only():
 
 
 @pytest.mark.parametrize("run_id", ["", "../r", "a/b", "a:b", "x" * 65])
-def test_a_run_id_that_cannot_be_a_folder_is_refused(tmp_path, run_id):
+def test_a_run_id_that_cannot_be_a_folder_is_refused(tmp_path, monkeypatch, run_id):
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     with pytest.raises(ValueError, match="run_id_for"):
-        tracking._fresh_folder(tmp_path, run_id, "train")
+        tracking._fresh_folder(run_id, "train")
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_and_not_slash_tmp(tmp_path):
+def test_a_folder_that_cannot_be_written_is_an_error_and_not_slash_tmp(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "file"))
 
     with pytest.raises(ConfigurationError, match="WANDB_DIR"):
-        tracking._fresh_folder(tmp_path / "file", "r1", "train")
+        tracking._fresh_folder("r1", "train")
 
 
-def test_a_second_try_starts_with_an_empty_folder_and_spares_the_other_job(tmp_path):
-    for job in ("train", "predict"):
-        (tracking._fresh_folder(tmp_path, "r1", job) / "old").touch()
+@pytest.mark.parametrize(
+    ("wandb_dir", "airflow_home", "folder"),
+    [
+        ("/runs", "/airflow", "/runs"),
+        ("", "/airflow", "/airflow/wandb"),
+        (None, "~/home", "/root-of-user/home/wandb"),
+        (None, "", "/root-of-user/airflow/wandb"),
+        (None, None, "/root-of-user/airflow/wandb"),
+    ],
+)
+def test_runs_lie_in_the_folder_that_is_set_or_in_airflows(monkeypatch, wandb_dir, airflow_home, folder):
+    monkeypatch.setenv("HOME", "/root-of-user")
+    for name, value in (("WANDB_DIR", wandb_dir), ("AIRFLOW_HOME", airflow_home)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
 
-    place = tracking._fresh_folder(tmp_path, "r1", "predict")
+    assert tracking.runs_folder() == Path(folder)
+
+
+def test_a_second_try_starts_with_an_empty_folder_and_spares_the_other_job(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    trained, predicted = tracking._fresh_folder("r1", "train"), tracking._fresh_folder("r1", "predict")
+    for former in (trained, predicted):
+        (former / "old").touch()
+
+    place = tracking._fresh_folder("r1", "predict")
 
     assert list(place.iterdir()) == []
-    assert (tmp_path / "r1" / "train" / "old").exists()
+    assert (trained / "old").exists()
+    assert not predicted.exists()
+
+
+def test_a_try_that_still_runs_keeps_its_folder_until_it_ends(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    former = tracking._fresh_folder("r1", "train")
+
+    with tracking._in_use(former):
+        tracking._fresh_folder("r1", "train")
+        assert former.exists()
+
+    tracking._fresh_folder("r1", "train")
+    assert not former.exists()
 
 
 def test_the_environment_is_as_before_afterwards(tmp_path, monkeypatch):

@@ -248,10 +248,10 @@ def test_a_key_that_came_between_train_and_gate_is_explained(shop, monkeypatch):
 
 def test_a_model_that_was_damaged_is_made_again(shop, caplog):
     features = make_customers(80)
-    first = tracking.train(features, RUN, {"n_estimators": 5}, None)
+    first = tracking.train(features, RUN, {"n_estimators": 5}, None, {})
     write_object(first["model_uri"], b"damaged")
 
-    again = tracking.train(features, "another run", {"n_estimators": 5}, None)
+    again = tracking.train(features, "another run", {"n_estimators": 5}, None, {})
 
     assert "it is damaged, so it is made again" in caplog.text
     assert again["sha256"] == first["sha256"]

@@ -1,10 +1,10 @@
 """customer_analytics with a key: the real W&B client in real Airflow tasks, against the fake server.
 
 The stack's scheduler has no key, so another process runs the DAG with Airflow's own ``dag.test``, on the stack's database,
-warehouse and object store. Whatever happens there, the key must not be in any file of the stack (``server`` looks).
+warehouse and object store. Whatever happens there, the key must not be in any file of the stack, nor in any row of its
+databases, nor in any object (``server`` looks).
 """
 
-import base64
 import json
 import os
 import shlex
@@ -13,18 +13,25 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 from tenacity import Retrying, retry_if_not_result, stop_after_delay, wait_fixed
 
+from include.churn.model import DEFAULT_HYPER_PARAMETERS
+from include.object_store import sha256_hex
+from include.run_key import run_key
 from include.settings import settings
 from include.wandb_tracking import run_id_for
-from tests.fakes.wandb_server import FakeWandb
-from tests.integration.churn.conftest import OTHERS, WORSE
+from local_stack.config import DATABASES
+from tests.fakes.wandb_server import KEY, SECRETS, FakeWandb, files_with_key
+from tests.integration.churn.conftest import OTHERS, SHIPPED, WORSE
+from tests.support.secrets_search import database_texts, object_texts
 
-KEY = "5ecre7" * 7
+OBJECT_UI_URL = "http://console/{bucket}/{key}"
 BETTER = {"n_estimators": 60}
 PROGRAM = Path(__file__).with_name("airflow_online.py")
 GATE = "promote_model.compare_with_champion"
@@ -65,10 +72,8 @@ class Process:
         assert words in self.log, self.log[-5000:]
 
 
-def files_with_key(folder):
-    secrets = [KEY.encode(), base64.b64encode(f"api:{KEY}".encode())]
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return [path for path in files if any(secret in path.read_bytes() for secret in secrets)]
+def databases_and_buckets(stack):
+    return chain(object_texts(stack), *(database_texts(stack, database) for database in DATABASES))
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +87,14 @@ def server(paused, stack, folder) -> Iterator[FakeWandb]:
         yield fake
     assert fake.problems == []
     assert files_with_key(folder) == []
-    assert files_with_key(stack.stack.logs) == []
-    assert files_with_key(stack.stack.wandb_dir) == []
+    assert files_with_key(stack.home) == []
+    texts = databases_and_buckets(stack)
+    assert [place for place, text in texts if any(secret in text for secret in SECRETS)] == []
 
 
 @pytest.fixture(scope="module")
 def online(server):
-    return {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url}
+    return {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url, "OBJECT_UI_URL": OBJECT_UI_URL}
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +110,28 @@ def trip(paused, stack, server, online, folder):
         worse=worse,
         others=others,
         champion=json.loads(paused.object("champion.json")),
+        model_folder=stack.airflow.xcom("customer_analytics", same.id, "train")["model_uri"].rpartition("/")[0],
         predictions=paused.predictions("pred_churn"),
     )
 
 
 def tracked(server, run):
     return server.run(run_id_for("customer_analytics", run.id))
+
+
+def page(bucket, key):
+    return OBJECT_UI_URL.format(bucket=bucket, key=key.replace("/", "%2F"))
+
+
+def test_the_search_for_the_key_finds_what_is_there(stack, trip, folder):
+    """With a word that is there: in XComs, in the table of predictions, in an object; and with a file."""
+    found = {place for place, text in databases_and_buckets(stack) if b"churn_classifier:v1" in text}
+    champion = f"s3://{settings.churn_model_bucket}/{settings.churn_artifact_name}/champion.json"
+    assert {"xcom", "pred_churn"} <= found
+    assert champion in {place for place, text in object_texts(stack) if b'"version": "v1"' in text}
+    (folder / "leak").write_bytes(b"some " + SECRETS[1] + b" words")
+    assert files_with_key(folder) == [folder / "leak"]
+    (folder / "leak").unlink()
 
 
 def test_each_dag_run_is_one_run_with_train_gate_and_predict_in_it(server, trip):
@@ -123,6 +145,46 @@ def test_each_dag_run_is_one_run_with_train_gate_and_predict_in_it(server, trip)
         assert found.summary["drift/detected"] == 0
         assert b"<html" in found.files["drift_report.html"]
         assert sum(name.endswith(".png") for name in found.files) == 6
+
+
+def test_the_config_has_all_that_made_the_model(server, trip):
+    for run, hyper_parameters in ((trip.same, {}), (trip.better, BETTER), (trip.worse, WORSE)):
+        config = tracked(server, run).config
+        wanted = DEFAULT_HYPER_PARAMETERS | hyper_parameters
+        assert {name: config[name] for name in wanted} == wanted
+        assert set(RandomForestClassifier().get_params()) - config.keys() == set()
+        assert (config["rows_training"], config["rows_holdout"]) == (64, 36)
+        assert config["as_of_date"] == "latest date in the data"
+        assert config["dag_run"] == run.id
+
+
+def test_the_config_has_the_digests_of_the_files_that_the_run_has_loaded(server, trip):
+    digests = {f"{path.stem}_csv_sha256": sha256_hex(path.read_bytes()) for path in SHIPPED.glob("*.csv")}
+    assert len(digests) == 5
+    config = tracked(server, trip.same).config
+    assert {name: value for name, value in config.items() if name.endswith("_csv_sha256")} == digests
+    # here the tasks that load were marked as successful
+    assert not [name for name in tracked(server, trip.better).config if name.endswith("_csv_sha256")]
+
+
+def test_each_task_that_tracks_or_writes_objects_has_recorded_its_links(server, stack, trip):
+    links = stack.query(
+        "SELECT task_id, map_index, key, value FROM xcom WHERE run_id = %s AND key LIKE 'link.%%'", trip.same.id
+    )
+    found = {(task, index, key): json.loads(bytes(value)) for task, index, key, value in links}
+    run = f"{server.url}/acme/{settings.wandb_project}/runs/{run_id_for('customer_analytics', trip.same.id)}"
+    folder = trip.model_folder.removeprefix(f"s3://{settings.churn_model_bucket}/") + "/"
+    report = f"{settings.churn_artifact_name}/drift/{run_key(trip.same.id)}/report.html"
+    assert found == {
+        ("create_buckets_if_not_exists", 0, "link.objects"): page(settings.xcom_bucket, ""),
+        ("create_buckets_if_not_exists", 1, "link.objects"): page(settings.churn_model_bucket, ""),
+        ("train", -1, "link.objects"): page(settings.churn_model_bucket, folder),
+        ("train", -1, "link.wandb_run"): run,
+        (GATE, -1, "link.objects"): page(settings.churn_model_bucket, folder),
+        (GATE, -1, "link.wandb_run"): run,
+        ("predict", -1, "link.objects"): page(settings.churn_model_bucket, report),
+        ("predict", -1, "link.wandb_run"): run,
+    }
 
 
 def test_the_gates_decision_is_in_the_run(server, trip):

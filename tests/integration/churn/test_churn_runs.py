@@ -218,6 +218,11 @@ class TestOtherCustomers:
 
 
 class TestMetadataDatabase:
+    def test_no_link_is_recorded_where_there_is_no_page(self, stack, others):
+        """Offline, and without OBJECT_UI_URL."""
+        links = "SELECT task_id FROM xcom WHERE run_id = %s AND key LIKE 'link.%%'"
+        assert stack.query(links, others.id) == []
+
     def test_xcoms_hold_addresses_and_no_data(self, stack, others):
         rows = stack.query(
             "SELECT task_id, key, octet_length(value) FROM xcom WHERE dag_id = 'customer_analytics' "

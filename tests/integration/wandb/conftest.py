@@ -3,7 +3,6 @@
 Whatever a test does, the key must not be in any file that its tasks wrote, their logs included (``Tasks.close``).
 """
 
-import base64
 import json
 import os
 import shlex
@@ -19,10 +18,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.fakes.wandb_server import FakeWandb
+from tests.fakes.wandb_server import KEY, FakeWandb, files_with_key
 
 TESTS = Path(__file__).parents[2]
-KEY = "5ecre7" * 7  # as long as a real one
 MODEL = "a model " * 1000
 PNG = (  # one black pixel
     "89504e470d0a1a0a0000000d494844520000000100000001080000000"
@@ -144,13 +142,6 @@ class Tasks:
                 task.process.wait()
         assert files_with_key(self.root) == []
         assert not list(self.root.glob("home*/.netrc"))
-
-
-def files_with_key(folder: Path) -> list[Path]:
-    """Files that hold the key, as it is or as HTTP sends it."""
-    secrets = [KEY.encode(), base64.b64encode(f"api:{KEY}".encode())]
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return [path for path in files if any(secret in path.read_bytes() for secret in secrets)]
 
 
 @contextmanager

@@ -60,6 +60,24 @@ def test_sync_uploads_both_folders_as_one_run_with_its_model(trip, server, onlin
     assert published.digest == trip.trained.result["reference"]["digest"]
 
 
+def test_two_tries_at_once_do_not_disturb_each_other(server, tasks, online, model, png):
+    """Airflow starts a task again when it has lost sight of one that still runs; either may be the one that counts."""
+    earlier = tasks.start("train", BLANK, stop="before_publish")
+    earlier.reached()
+    later = tasks.run("train", BLANK)
+    earlier.go_on()
+
+    for outcome in (earlier.wait(), later):
+        assert outcome.error is None
+        tasks.sync(outcome.result["sync"], online)
+        (run,) = server.runs
+        assert run.files[run.history[1]["roc"]["path"]] == png
+        assert server.content(server.versions("churn_classifier")[-1], "model.skops") == model.encode()
+
+    tasks.run("train", BLANK)
+    assert len(list(tasks.persistent.glob("r1/train/**/*.wandb"))) == 1
+
+
 def test_offline_can_be_chosen_in_spite_of_a_key(server, tasks, online):
     trained = tasks.run("train", {**online, "WANDB_MODE": "offline"})
 

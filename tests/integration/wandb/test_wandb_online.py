@@ -78,6 +78,21 @@ def test_a_second_try_continues_the_run(server, tasks, online):
     assert again.result["reference"]["version"] == "v0"  # the same bytes are the same version
 
 
+def test_two_tries_at_once_upload_all_plots(server, tasks, online, png):
+    """Airflow starts a task again when it has lost sight of one that still runs."""
+    tries = [tasks.start("train", online, stop="before_publish") for _ in range(2)]
+    for each in tries:
+        each.reached()
+    for each in tries:
+        each.go_on()
+        assert each.wait().error is None
+
+    run = server.run("r1")
+    assert run.files[run.history[1]["roc"]["path"]] == png
+    assert run.state == "finished"
+    assert [path for path in tasks.persistent.rglob("*") if path.is_file()] == []
+
+
 def test_a_task_that_fails_marks_the_run_as_failed_and_keeps_its_own_error(server, tasks, online):
     failed = tasks.run("fail", online)
 

@@ -23,13 +23,13 @@ from include.churn.model import (
     measure_learning_curve,
     predict_probability,
     score,
-    sha256,
     split,
     squared_errors,
     train,
 )
 from include.errors import ConfigurationError, InputError
 from include.holdout import in_holdout
+from include.object_store import sha256_hex
 
 SMALL = {"n_estimators": 5}
 
@@ -136,8 +136,8 @@ def test_training_gives_the_same_bits_whatever_the_order(features):
 def test_training_gives_the_same_bits_in_another_process(features, tmp_path):
     features.to_csv(tmp_path / "features.csv", index=False)
     code = (
-        "import sys, pandas as pd; from include.churn.model import *;"
-        "print(sha256(dump_model(train(pd.read_csv(sys.argv[1]), {'n_estimators': 5}, seed=1))))"
+        "import sys, pandas as pd; from include.churn.model import *; from include.object_store import sha256_hex;"
+        "print(sha256_hex(dump_model(train(pd.read_csv(sys.argv[1]), {'n_estimators': 5}, seed=1))))"
     )
 
     run = subprocess.run(
@@ -148,7 +148,7 @@ def test_training_gives_the_same_bits_in_another_process(features, tmp_path):
         check=True,
     )
 
-    assert run.stdout.strip() == sha256(dump_model(train(features, SMALL, seed=1)))
+    assert run.stdout.strip() == sha256_hex(dump_model(train(features, SMALL, seed=1)))
 
 
 def test_training_refuses_one_class_and_missing_columns(features):
@@ -290,7 +290,7 @@ def test_loaded_model_scores_as_the_dumped_one(features):
     model = train(features, seed=1)
     content = dump_model(model)
 
-    loaded = load_model(content, sha256(content))
+    loaded = load_model(content, sha256_hex(content))
 
     pd.testing.assert_frame_equal(score(loaded, features), score(model, features))
     assert dump_model(loaded) == content
@@ -300,14 +300,14 @@ def test_other_bytes_are_refused_with_both_digests(features):
     content = dump_model(train(features, SMALL, seed=1))
     changed = content[:-1] + bytes([content[-1] ^ 1])
 
-    with pytest.raises(InputError, match=f"{sha256(changed)}.*{sha256(content)}"):
-        load_model(changed, sha256(content))
+    with pytest.raises(InputError, match=f"{sha256_hex(changed)}.*{sha256_hex(content)}"):
+        load_model(changed, sha256_hex(content))
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive"])
 def test_what_is_no_archive_is_refused(content):
     with pytest.raises(InputError, match="no skops archive"):
-        load_model(content, sha256(content))
+        load_model(content, sha256_hex(content))
 
 
 def test_archive_without_a_schema_is_refused():
@@ -316,7 +316,7 @@ def test_archive_without_a_schema_is_refused():
         archive.writestr("other.json", "{}")
     content = buffer.getvalue()
     with pytest.raises(InputError, match="no skops archive"):
-        load_model(content, sha256(content))
+        load_model(content, sha256_hex(content))
 
 
 class Stranger:
@@ -332,7 +332,7 @@ def test_strange_types_are_named_and_not_built(features):
     content = skops_io.dumps(model)
 
     with pytest.raises(InputError, match="Stranger"):
-        load_model(content, sha256(content))
+        load_model(content, sha256_hex(content))
 
 
 @pytest.mark.parametrize("other", [LogisticRegression(), DummyClassifier()])
@@ -341,4 +341,4 @@ def test_another_kind_of_model_is_refused(features, other):
     content = skops_io.dumps(other)
 
     with pytest.raises(InputError, match=type(other).__name__):
-        load_model(content, sha256(content))
+        load_model(content, sha256_hex(content))

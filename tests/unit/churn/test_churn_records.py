@@ -87,6 +87,7 @@ def test_card_is_made_of_the_models_own_figures(trained):
     assert "number_of_orders, customer_lifetime_value" in card
     assert "about 74% of the cases" in card
     assert "judged after it was published" in card
+    assert "the log of task left_out.describe counts them" in card
     assert "{" not in card
 
 
