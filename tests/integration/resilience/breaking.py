@@ -5,84 +5,184 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg2
 
 from include.object_store import sha256_hex
 from include.settings import settings
-from tests.support.local_stack import RunningStack, services
+from tests.support.local_stack import RUN_TIMEOUT, RunningStack, await_that, services
 from tests.support.possum_runs import Round, mlflow_runs
 
 psutil = services.psutil  # only where the stack is installed
 
+Task = tuple[str, str]  # DAG and task
+Moment = Callable[[str], bool]  # is it time, for the task that is named as dag/run/task?
 TASK = "airflow task runner:"  # the title of the process in which a task's code runs
 LOOK = 0.05  # seconds between two looks at the running tasks
-RUNNING = "SELECT dag_id, task_id, run_id, pid FROM task_instance WHERE state = 'running' AND try_number = 1"
-# whoever holds this row cannot be overtaken by the task's own end
-STILL_RUNNING = "SELECT 1 FROM task_instance WHERE dag_id = %s AND task_id = %s AND run_id = %s AND pid = %s \
-AND state = 'running' AND try_number = 1 FOR UPDATE"
-# the pause before the next try is not what is tested
-HURRY = "UPDATE task_instance SET end_date = end_date - interval '2 minutes' WHERE state = 'up_for_retry' \
-AND end_date > now() - interval '1 minute'"
+AT_WORK = "SELECT count(*) FROM dag_run JOIN dag USING (dag_id) WHERE state IN ('queued', 'running') AND NOT is_paused"
+RUNNING = "SELECT dag_id, task_id, run_id, pid FROM task_instance WHERE state = 'running'"
+# Neither the pause before the next try nor the number of tries is what is tested: Airflow has the DAG processor declare a killed
+# task failed, and does so again while that is slow; the second time may cost the next try.
+HURRY = "UPDATE task_instance SET end_date = end_date - interval '2 minutes', max_tries = greatest(max_tries, 8) \
+WHERE state = 'up_for_retry' AND end_date > now() - interval '1 minute'"
+
+# Tasks are held at their end: what records it waits for an advisory lock, and with it the task's process. That is the dataset's
+# event, where the task has one (Airflow commits it before the success), or else the success. Nothing else waits: others only read
+# the row of a running task. A holder that dies frees the lock, and one that hangs is waited for in vain for a minute, so that no
+# task is held for ever.
+LOCKS = 20_230_101  # the class of these advisory locks; each task has one of its own
+HOLD = f"""
+SET lock_timeout = '60s';
+CREATE OR REPLACE FUNCTION hold_at_end() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = '60s' AS $$
+DECLARE
+    written jsonb := to_jsonb(NEW);
+    dag text := written ->> (TG_ARGV[0] || 'dag_id');
+    run text := written ->> (TG_ARGV[0] || 'run_id');
+    task text := written ->> (TG_ARGV[0] || 'task_id');
+    map text := written ->> (TG_ARGV[0] || 'map_index');
+BEGIN
+    PERFORM set_config('application_name', 'held ' || md5(concat_ws('/', dag, run, task, map)), true);
+    PERFORM pg_advisory_xact_lock_shared({LOCKS}, hashtext(dag || '/' || task));
+    RETURN NEW;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN NEW;
+END $$;
+CREATE OR REPLACE TRIGGER hold_at_end BEFORE UPDATE ON task_instance FOR EACH ROW
+WHEN (OLD.state = 'running' AND NEW.state = 'success') EXECUTE FUNCTION hold_at_end('');
+CREATE OR REPLACE TRIGGER hold_at_end BEFORE INSERT ON dataset_event FOR EACH ROW EXECUTE FUNCTION hold_at_end('source_');
+"""
+HOLD_NO_MORE = "SET lock_timeout = '60s'; DROP FUNCTION hold_at_end CASCADE"  # with its triggers
+LOCK = f"SELECT pg_advisory_lock({LOCKS}, hashtext(%s || '/' || %s))"
+UNLOCK = f"SELECT pg_advisory_unlock({LOCKS}, hashtext(%s || '/' || %s))"
+HELD = """
+SELECT task.dag_id, task.task_id, task.run_id, task.pid, session.pid FROM task_instance task JOIN pg_stat_activity session
+ON session.application_name = 'held ' || md5(concat_ws('/', task.dag_id, task.run_id, task.task_id, task.map_index))
+WHERE session.wait_event = 'advisory' AND task.state = 'running'
+"""
 
 
-def kill_tree(process: services.psutil.Process) -> None:
-    """SIGKILL for the process and all that descend from it; it is held first, so that nothing slips away."""
+def wait_until_idle(stack: RunningStack) -> None:
+    """Wait for the end of all runs: one that a former test has left would be hit instead of the one that is meant."""
+    await_that(lambda: stack.query(AT_WORK) == [(0,)], seconds=RUN_TIMEOUT)
+
+
+class Held(NamedTuple):
+    """A task that has done everything and waits for its success to be recorded."""
+
+    task: Task
+    run_id: str
+    pid: int  # of its process
+    session: int  # its connection's process in PostgreSQL
+
+
+class Hold:
+    """Lets none of the given tasks succeed, in whichever run, until it is let go."""
+
+    def __init__(self, stack: RunningStack, tasks: Collection[Task]) -> None:
+        self._stack = stack
+        self._tasks = tasks
+
+    def __enter__(self) -> "Hold":
+        self._connection = database(self._stack)
+        self._cursor = self._connection.cursor()
+        for task in self._tasks:
+            self._cursor.execute(LOCK, task)
+        self._cursor.execute(HOLD)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()  # which frees the locks, also where the server has ended the session
+        with closing(database(self._stack)) as connection, connection.cursor() as cursor:
+            cursor.execute(HOLD_NO_MORE)
+
+    def held(self) -> list[Held]:
+        """The tasks that wait now."""
+        self._cursor.execute(HELD)
+        return [Held((dag_id, task_id), *others) for dag_id, task_id, *others in self._cursor.fetchall()]
+
+    def wait_for(self, task: Task) -> Held:
+        """Wait until the task waits."""
+
+        def find() -> Held | None:
+            return next((held for held in self.held() if held.task == task), None)
+
+        return await_that(find, seconds=RUN_TIMEOUT, every=LOOK)
+
+    def forget(self, held: Held) -> None:
+        """End the session of a task that was killed: until it sees that nobody is there, it would hold the task's row."""
+        self._cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [held.session])
+
+    def let_go(self, task: Task) -> None:
+        """From now on the task may succeed."""
+        self._cursor.execute(UNLOCK, task)
+
+    def let_all_go(self) -> None:
+        """From now on all tasks may succeed."""
+        self._cursor.execute("SELECT pg_advisory_unlock_all()")
+
+
+def kill_task(pid: int) -> None:
+    """SIGKILL for a task's process and all that descend from it; it is stopped first, so that nothing slips away."""
     with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
         process.suspend()
         for each in [*process.children(recursive=True), process]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
-
-
-Moment = Callable[[str], bool]  # is it time, for the task that is named as dag/run/task?
+    await_that(lambda: not is_task_runner(pid), every=LOOK)
 
 
 def at_once(_: str) -> bool:
-    """The moment for tasks that are short: as soon as they run."""
+    """The moment at which a task's code has begun to run."""
     return True
 
 
-class Killer:
-    """Kills the first try of each of the given tasks, in whichever run, when its moment has come."""
+@contextmanager
+def killing(stack: RunningStack, tasks: Collection[Task], middles: Mapping[Task, Moment]) -> Iterator[dict[Task, str]]:
+    """Kill each task once when everything has been done and nothing is recorded, in whichever run; gives the run by task.
 
-    def __init__(self, stack: RunningStack, moments: Mapping[tuple[str, str], Moment]) -> None:
-        self._stack = stack
-        self._left = dict(moments)
-        self.killed: dict[tuple[str, str], str] = {}
-        """Run by DAG and task."""
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._work)
+    Those with a middle are killed in it too, at the try before. One that is over it before that is seen is killed at its end
+    twice.
+    """
+    left, killed, ended = dict(middles), dict[Task, str](), threading.Event()
 
-    def __enter__(self) -> "Killer":
-        self._thread.start()
-        return self
+    def look(cursor: Any, hold: Hold) -> None:
+        cursor.execute(HURRY)
+        for held in hold.held():
+            if is_task_runner(held.pid):
+                kill_task(held.pid)
+                hold.forget(held)
+                if not left.pop(held.task, None):
+                    killed[held.task] = held.run_id
+                    hold.let_go(held.task)
+            else:  # killed in its middle, and its last words were on their way
+                hold.forget(held)
+        cursor.execute(RUNNING)
+        for dag_id, task_id, run_id, pid in cursor.fetchall():
+            moment = left.get((dag_id, task_id))
+            if moment and is_task_runner(pid) and moment(f"{dag_id}/{run_id}/{task_id}"):
+                kill_task(pid)
+                del left[dag_id, task_id]
 
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
+    def work(hold: Hold) -> None:
+        try:
+            with closing(database(stack)) as connection, connection.cursor() as cursor:
+                while not ended.wait(LOOK):
+                    look(cursor, hold)
+        finally:
+            hold.let_all_go()
 
-    def _work(self) -> None:
-        with closing(database(self._stack)) as connection, connection.cursor() as cursor:
-            while self._left and not self._ended.wait(LOOK):
-                cursor.execute(HURRY)
-                cursor.execute(RUNNING)
-                for dag_id, task_id, run_id, pid in cursor.fetchall():
-                    moment = self._left.get((dag_id, task_id))
-                    if moment and is_task_runner(pid) and moment(f"{dag_id}/{run_id}/{task_id}"):
-                        self._kill(cursor, dag_id, task_id, run_id, pid)
-
-    def _kill(self, cursor: Any, dag_id: str, task_id: str, run_id: str, pid: int) -> None:
-        cursor.execute("BEGIN")
-        cursor.execute(STILL_RUNNING, (dag_id, task_id, run_id, pid))
-        if cursor.fetchone():
-            kill_tree(psutil.Process(pid))
-            self.killed[dag_id, task_id] = run_id
-            del self._left[dag_id, task_id]
-        cursor.execute("COMMIT")
+    with Hold(stack, tasks) as hold, ThreadPoolExecutor(1) as pool:
+        worker = pool.submit(work, hold)
+        try:
+            yield killed
+        finally:
+            ended.set()
+            worker.result()  # what has gone wrong there must be seen
 
 
 def database(stack: RunningStack) -> Any:
@@ -97,15 +197,6 @@ def is_task_runner(pid: int | None) -> bool:
     with contextlib.suppress(psutil.Error, TypeError):
         return " ".join(psutil.Process(pid).cmdline()).startswith(TASK)
     return False
-
-
-def running(stack: RunningStack, dag_id: str, run_id: str, task_id: str) -> bool:
-    """Whether the task's code runs now, or has run."""
-    sql = "SELECT state, pid FROM task_instance WHERE dag_id = %s AND run_id = %s AND task_id = %s"
-    return any(
-        state in ("success", "up_for_retry", "failed") or (state == "running" and is_task_runner(pid))
-        for state, pid in stack.query(sql, dag_id, run_id, task_id)
-    )
 
 
 def tries(stack: RunningStack, dag_id: str, run_id: str) -> dict[str, int]:

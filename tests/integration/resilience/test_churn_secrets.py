@@ -1,8 +1,9 @@
-"""After runs of customer_analytics: no secret lies in the warehouse or in what W&B would upload."""
+"""After runs of customer_analytics: no secret lies in databases, logs or buckets, nor in what W&B would upload."""
 
 import pytest
 
-from tests.integration.possum.test_possum_secrets import SECRETS
+from include.settings import settings
+from tests.support.secrets_search import database_texts, file_texts, object_texts, search
 
 
 @pytest.fixture(scope="module")
@@ -16,27 +17,37 @@ def ran(breakable):
     return breakable
 
 
-@pytest.fixture(scope="module")
-def secrets(ran) -> dict[str, str]:
-    return {name: getattr(ran.stack.secrets, name) for name in SECRETS}
-
-
-def test_no_table_of_the_warehouse_has_a_secret(ran, secrets):
-    tables = ran.query(
-        "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')",
-        database="warehouse",
-    )
-    assert len(tables) > 5
-    for schema, table in tables:
-        rows = str(ran.query(f'SELECT * FROM "{schema}"."{table}"', database="warehouse"))
-        assert [name for name, secret in secrets.items() if secret in rows] == [], table
-
-
-def test_nothing_that_wandb_keeps_has_a_secret(ran, secrets):
-    files = [path for path in ran.stack.wandb_dir.rglob("*") if path.is_file()]
-    assert any(path.suffix == ".wandb" for path in files)
-    found = {(path, name) for path in files for name, secret in secrets.items() if secret.encode() in path.read_bytes()}
+@pytest.mark.parametrize(
+    ("database", "expected"),
+    [
+        ("airflow", {"xcom", "rendered_task_instance_fields", "log"}),
+        ("mlflow", {"runs"}),
+        ("warehouse", {"stg_customers", "customers", "customer_churn_month"}),
+    ],
+)
+def test_no_table_has_a_secret(ran, database, expected):
+    places, found = search(ran, database_texts(ran, database))
     assert found == set()
+    assert expected <= places
+
+
+def test_no_log_of_a_task_or_service_has_a_secret(ran):
+    places, found = search(ran, file_texts(ran.stack.logs))
+    assert found == set()
+    assert any("dag_id=customer_analytics" in place for place in places)
+
+
+def test_no_object_has_a_secret(ran):
+    places, found = search(ran, object_texts(ran))
+    assert found == set()
+    for bucket in (settings.xcom_bucket, settings.churn_model_bucket):
+        assert any(place.startswith(f"s3://{bucket}/") for place in places)
+
+
+def test_nothing_that_wandb_keeps_has_a_secret(ran):
+    places, found = search(ran, file_texts(ran.stack.wandb_dir))
+    assert found == set()
+    assert any(place.endswith(".wandb") for place in places)
 
 
 def test_warehouse_role_has_rights_in_its_own_database_only(ran):

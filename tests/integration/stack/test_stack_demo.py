@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.local_stack import LocalStack
+from tests.support.local_stack import DEMO_TIMEOUT, LocalStack
 
 PROJECT = Path(__file__).parents[3]
-TIMEOUT = 800  # seconds for a first start and all pipelines
 
 # brings lo up, proves that there is nothing else, and becomes the command
 WRAPPER = """
@@ -65,7 +64,7 @@ def test_demo_runs_all_pipelines_and_shows_where_the_results_are(other_stack: Lo
         text=True,
     )
     try:
-        output, _ = demo.communicate(timeout=TIMEOUT)
+        output, _ = demo.communicate(timeout=DEMO_TIMEOUT)
     finally:
         if demo.poll() is None:
             demo.send_signal(signal.SIGKILL)
