@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import psycopg2.extensions
 from psycopg2 import sql
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from include.settings import settings
 from local_stack.config import DATABASES, POSTGRES_BIN, POSTGRES_SYSTEM_USER, Stack
 
 
@@ -88,9 +90,12 @@ def connect(stack: Stack, database: str = "postgres") -> psycopg2.extensions.con
 
 
 def ensure_databases(stack: Stack) -> None:
-    """Make the databases and their owners where they are missing; nobody else may connect to them."""
-    connection = connect(stack)
-    with connection.cursor() as cursor:
+    """Make the databases and their roles where they are missing; no role may connect to another one's.
+
+    Airflow's and MLflow's role own their databases. The warehouse belongs to the superuser, also where an earlier version
+    made it; its role owns the schema of the tables.
+    """
+    with closing(connect(stack)) as connection, connection.cursor() as cursor:
         # Stretching makes weak passwords hard to guess. These are 160 random bits, and a task logs in some twenty times.
         cursor.execute("SET scram_iterations = 1")
         for name in DATABASES:
@@ -100,6 +105,14 @@ def ensure_databases(stack: Stack) -> None:
                 cursor.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(identifier, password))
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name])
             if not cursor.fetchone():
-                cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(identifier, identifier))
-            cursor.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(identifier))
-    connection.close()
+                cursor.execute(sql.SQL("CREATE DATABASE {}").format(identifier))
+            owner = sql.Identifier("postgres" if name == "warehouse" else name)
+            cursor.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(identifier, owner))
+        for name in (*DATABASES, "postgres", "template1"):
+            cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+        cursor.execute("GRANT CONNECT, CREATE ON DATABASE warehouse TO warehouse")  # CREATE: the doctor makes a schema
+    schema = sql.Identifier(settings.warehouse_schema)
+    with closing(connect(stack, "warehouse")) as connection, connection.cursor() as cursor:
+        cursor.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
+        cursor.execute(sql.SQL("ALTER SCHEMA {} OWNER TO warehouse").format(schema))
+        cursor.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")

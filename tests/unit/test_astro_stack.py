@@ -139,9 +139,33 @@ def waited_for() -> dict[str, set[str]]:
     return conditions
 
 
+@pytest.mark.parametrize("name", override()["services"])
+def test_container_is_not_root(name: str) -> None:
+    user = override()["services"][name].get("user")
+    if name == "prepare":  # ends after a second; docs/decisions/0010 says why it is root
+        assert user == "root"
+    elif name in added() or name == "postgres":  # their images would start as root
+        assert re.fullmatch(r"[1-9]\d*:[1-9]\d*|postgres", user), user
+    else:
+        assert user is None  # as the Dockerfile's last line says
+
+
+def test_data_of_a_service_are_given_to_its_user() -> None:
+    services = override()["services"]
+    command = services["prepare"]["command"][-1]
+    assert "minio_data:/minio" in services["prepare"]["volumes"]
+    assert f"chown -Rh {services['minio']['user']} /minio " in command  # -R: an earlier version's files are root's
+
+
+@pytest.mark.parametrize("name", ["minio", "mlflow"])
+def test_user_without_a_home_writes_to_tmp(name: str) -> None:
+    assert added()[name]["environment"]["HOME"] == "/tmp"
+
+
 def test_services_start_in_order() -> None:
     needs = {name: set(service.get("depends_on", {})) for name, service in override()["services"].items()}
     assert needs["prepare"] == {"postgres"}
+    assert needs["minio"] == {"prepare"}
     assert needs["mlflow"] == {"prepare", "minio"}
     assert needs["scheduler"] == {"prepare", "minio", "mlflow"}
     assert waited_for()["postgres"] == {"service_healthy"}
@@ -360,6 +384,17 @@ def test_example_fits_the_services() -> None:
     assert values["MLFLOW_DEFAULT_ARTIFACT_ROOT"] == f"s3://{Settings.model_fields['mlflow_artifact_bucket'].default}/"
     mounts = override()["services"]["scheduler"]["volumes"]
     assert f"wandb_data:{values['WANDB_DIR']}" in mounts
+
+
+def test_databases_sql_makes_the_schema_of_the_settings() -> None:
+    text = (PROJECT / "docker" / "databases.sql").read_text()
+    assert f"`printenv WAREHOUSE_SCHEMA || echo {Settings.model_fields['warehouse_schema'].default}`" in text
+
+
+def test_moving_the_console_is_said_to_move_the_buttons() -> None:
+    text = EXAMPLE.read_text()
+    assert dict(assignments(commented=False))["OBJECT_UI_URL"].startswith("http://localhost:9001/")
+    assert "MINIO_CONSOLE_PORT" in text.split("\nOBJECT_UI_URL=")[0]
 
 
 # the helpers
