@@ -1,7 +1,6 @@
 """The command line behind the Makefile: `python -m local_stack COMMAND`."""
 
 import argparse
-import shutil
 import sys
 import webbrowser
 
@@ -47,8 +46,7 @@ def main() -> int:
             for url in (stack.airflow_url, stack.mlflow_url):
                 webbrowser.open(url)
         case "clean":
-            services.stop(stack)
-            shutil.rmtree(stack.home, ignore_errors=True)
+            services.clean(stack)
     return 0
 
 

@@ -90,13 +90,14 @@ class Stack:
         self.s3_data = self.home / "s3"
         self.airflow_home = self.home / "airflow"
         self.wandb_dir = self.home / "wandb"
+        self.secrets_file = self.home / "secrets.json"
         self._ports_file = self.home / "ports.json"
         self._executor_file = self.home / "executor"
 
     @cached_property
     def secrets(self) -> Secrets:
         """This stack's passwords and keys."""
-        return Secrets.load_or_make(self.home / "secrets.json")
+        return Secrets.load_or_make(self.secrets_file)
 
     @property
     def socket(self) -> Path:

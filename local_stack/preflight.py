@@ -14,10 +14,14 @@ HINTS = {5000: " (on macOS that may be the AirPlay Receiver, System Settings > G
 
 
 def check_folder(stack: Stack) -> None:
-    """Make the state folder, and fail where it cannot be written or its disk is full."""
+    """Make the state folder, and fail where it holds something else, cannot be written, or its disk is full."""
     try:
-        for folder in (stack.home, stack.logs, stack.s3_data, stack.airflow_home, stack.wandb_dir):
-            folder.mkdir(parents=True, exist_ok=True)
+        if holds_other_things(stack):
+            sys.exit(
+                f"error: {stack.home} holds other files, and `make clean` would remove them: "
+                "set LOCAL_STACK_DIR to an empty folder, or to one that does not exist"
+            )
+        stack.home.mkdir(parents=True, exist_ok=True)
         probe = stack.home / ".probe"
         probe.write_bytes(b"\0" * 4096)
         probe.unlink()
@@ -32,6 +36,14 @@ def check_folder(stack: Stack) -> None:
             f"error: only {free >> 20} MB free below {stack.home}, {NEEDED_SPACE >> 20} MB are needed: "
             "free some space, or set LOCAL_STACK_DIR to a folder on another disk"
         )
+    _ = stack.secrets  # made first: they tell that the folder is a stack's
+    for folder in (stack.logs, stack.s3_data, stack.airflow_home, stack.wandb_dir):
+        folder.mkdir(exist_ok=True)
+
+
+def holds_other_things(stack: Stack) -> bool:
+    """Whether the state folder is one that no stack has made."""
+    return stack.home.exists() and any(stack.home.iterdir()) and not stack.secrets_file.exists()
 
 
 def check_redis() -> None:

@@ -1,6 +1,7 @@
 """Start, stop and look at the processes of the local stack, which supervisord runs."""
 
 import contextlib
+import shutil
 import subprocess
 import sys
 import time
@@ -191,6 +192,18 @@ def stop(stack: Stack) -> None:
     sweep(stack)
     stack.socket.unlink(missing_ok=True)
     stack.forget_ports()
+
+
+def clean(stack: Stack) -> None:
+    """Stop the stack and remove its folder; anything but a stack's folder is left alone."""
+    stop(stack)
+    if preflight.holds_other_things(stack):
+        sys.exit(f"error: {stack.home} is not the folder of a stack (LOCAL_STACK_DIR): nothing was removed")
+    try:
+        if stack.home.exists():
+            shutil.rmtree(stack.home)
+    except OSError as error:
+        sys.exit(f"error: {stack.home} could not be removed completely: {error}")
 
 
 def sweep(stack: Stack) -> None:

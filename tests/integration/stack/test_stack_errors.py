@@ -55,6 +55,30 @@ def test_state_folder_that_cannot_be_made_is_named(other_stack: LocalStack, tmp_
     assert "LOCAL_STACK_DIR" in line
 
 
+def test_folder_with_other_files_is_neither_taken_nor_removed(other_stack: LocalStack):
+    precious = other_stack.home / "thesis.tex"
+    precious.touch()
+    started = other_stack.command("start")
+    assert started.returncode == 1
+    assert f"{other_stack.home} holds other files" in one_error_line(started.stdout)
+    cleaned = other_stack.command("clean")
+    assert cleaned.returncode == 1
+    assert "nothing was removed" in one_error_line(cleaned.stdout)
+    assert list(other_stack.home.iterdir()) == [precious]
+
+
+def test_folder_of_a_start_that_failed_is_taken_again_and_removed_by_clean(other_stack: LocalStack):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", other_stack.ports.s3))
+        other.listen()
+        for _ in range(2):
+            assert "is taken by another program" in one_error_line(other_stack.command("start").stdout)
+    assert any(other_stack.home.iterdir())
+    cleaned = other_stack.command("clean")
+    assert (cleaned.returncode, cleaned.stdout) == (0, "")
+    assert not other_stack.home.exists()
+
+
 def test_full_disk_is_told_with_the_space_that_is_needed(other_stack: LocalStack):
     """On a file system of 8 MB, in a mount namespace of its own."""
     unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--mount"]
