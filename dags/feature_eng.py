@@ -56,7 +56,7 @@ figures, model card and plot (train, predict), runs *Drift check* compare scored
     doc_md=str(INCLUDE / "docs" / "feature_eng.md"),
 )
 def feature_eng() -> None:
-    start = EmptyOperator(task_id="start", doc_md="Where a run begins.")
+    start = EmptyOperator(task_id="start", doc_md="Where the way of the data begins.")
 
     create_buckets_if_not_exists = EnsureBucketOperator.partial(
         task_id="create_buckets_if_not_exists",

@@ -25,6 +25,7 @@ from include.sources import CSV_SOURCE
 from include.task_errors import fail_at_once
 
 NEEDED = {"experiment_id", "run_id", "model_uri", "name", "version", "metrics", "animals_uri", "animals_sha256"}
+NEEDED |= {"trained_on_uri", "trained_on_sha256"}
 
 
 @dag(
@@ -124,14 +125,17 @@ def predict() -> None:
 
     @task
     @fail_at_once
-    def plot_predictions(predictions: pd.DataFrame, model: dict[str, Any], run_id: str | None = None) -> dict[str, str]:
+    def plot_predictions(
+        predictions: pd.DataFrame, model: dict[str, Any], source: str, run_id: str | None = None
+    ) -> dict[str, str]:
         """The plot, into the data bucket, the model's MLflow run and include/plots."""
         from include.mlflow_tracking import connect_mlflow
         from include.possum import results
 
         connect_mlflow()
-        uri = f"s3://{settings.data_bucket_name}/plots/{run_key(str(run_id))}/{settings.plot_file_name}"
-        return results.publish_plot(predictions, uri, model)
+        key = run_key(str(run_id))
+        uri = f"s3://{settings.data_bucket_name}/plots/{key}/{settings.plot_file_name}"
+        return results.publish_plot(predictions, uri, model, other_animals=key if source else None)
 
     @task
     @fail_at_once
@@ -148,7 +152,7 @@ def predict() -> None:
     scores = run_prediction(add_line_to_file(model), batch)
     chain(scores, check_drift(model, batch), report_drift(model))  # the scores first: they are what is waited for
     predictions = join_predictions(batch, scores, fetch_target(model, source))
-    plot_predictions(predictions, model)
+    plot_predictions(predictions, model, source)
     save_predictions(predictions)
 
 

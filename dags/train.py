@@ -127,10 +127,11 @@ def train() -> None:
         )
 
     @task_group
-    def promote_model(reference: Any) -> None:
-        @task.branch
+    def promote_model(reference: Any) -> Any:
+        # one at a time: two newcomers that are both compared with the same champion would not be compared with each other
+        @task.branch(max_active_tis_per_dag=1)
         @fail_at_once
-        def compare_with_champion(reference: dict[str, str], version: str) -> str:
+        def compare_with_champion(reference: dict[str, str], version: str) -> list[str]:
             """Is the new version good enough to become the champion? Moves the alias and writes the model card."""
             from include.mlflow_tracking import connect_mlflow
             from include.possum.champion import judge
@@ -139,17 +140,19 @@ def train() -> None:
             connect_mlflow()
             decision = judge(reference, version)
             write_model_card(version)
-            return f"promote_model.{'new_champion' if decision.promoted else 'champion_stays'}"
+            return [f"promote_model.{'new_champion' if decision.promoted else 'champion_stays'}", "end"]
 
+        decided = compare_with_champion(reference, VERSION)
         chain(
-            compare_with_champion(reference, VERSION),
+            decided,
             [
                 EmptyOperator(task_id="new_champion", doc_md="The new version is the champion now."),
                 EmptyOperator(task_id="champion_stays", doc_md="The new version was not good enough."),
             ],
         )
+        return decided  # what follows need not wait for the sign
 
-    @task(outlets=[MODEL_TRAINED], trigger_rule="none_failed_min_one_success")
+    @task(outlets=[MODEL_TRAINED])
     @fail_at_once
     def end(features: dict[str, str], *, outlet_events: Any = None) -> None:
         """Tell the dataset's consumers which model to use, the champion, and on which animals."""

@@ -11,10 +11,11 @@ log = logging.getLogger(__name__)
 
 
 def reference_from_event(context: Any, dataset: Dataset, needed: set[str]) -> dict[str, Any]:
-    """The newest event's ``extra`` among those that triggered this run, or, without any, among all of the dataset.
+    """The newest event's ``extra`` among those that triggered this run, or, without any, among all complete ones.
 
-    The task must list the dataset among its inlets. Raises InputError where there is no event, or one that lacks a
-    ``needed`` key (sent by hand from the UI, for example).
+    The task must list the dataset among its inlets. An event that lacks a ``needed`` key was sent by hand from the UI, for
+    example: a run that was started by hand passes it over. Raises InputError where no event is left, or where the one that
+    triggered this run is such an event.
     """
     triggering = context["triggering_dataset_events"].get(dataset.uri, [])
     if triggering:
@@ -29,8 +30,10 @@ def reference_from_event(context: Any, dataset: Dataset, needed: set[str]) -> di
                 f"dataset {dataset.uri} has never been updated, so there is nothing to work on: "
                 "run the DAG that updates it first (feature_eng, then train, then predict)"
             )
-        event = past[-1]
+        event = next((event for event in reversed(past) if needed <= set(event.extra or {})), past[-1])
         reason = "that is the newest, as this run was started by hand and not by a dataset"
+        if event.timestamp != past[-1].timestamp:
+            reason += "; newer ones, which say too little, are passed over"
     if missing := needed - set(event.extra or {}):
         raise InputError(
             f"the event of dataset {dataset.uri} of {event.timestamp:%Y-%m-%d %H:%M:%S} lacks {', '.join(sorted(missing))}, "

@@ -63,7 +63,7 @@ class Settings(BaseSettings):
 
     # the churn pipeline
     churn_data_dir: str = Field("data", description="folder of the five CSVs, relative to include/")
-    warehouse_schema: str = Field("tmp_astro", description="used where the connection names no schema")
+    warehouse_schema: str = Field("tmp_astro", description="schema of the warehouse's tables")
     churn_artifact_name: str = "churn_classifier"
     wandb_project: str = "customer_churn"
     wandb_entity: str | None = None

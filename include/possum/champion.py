@@ -1,14 +1,17 @@
 """The champion among the registered possum models: which version predict uses, and how a new one takes its place."""
 
 import logging
+import tempfile
 from typing import Any
 
 import mlflow
+import mlflow.artifacts
 import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+from include.errors import InputError
 from include.links import MLflowModelLink, model_url, record_link
 from include.model_safety import require_safe
 from include.possum.tracking import TRACED, holdout_rows, input_columns, provenance, read_complete_animals
@@ -76,13 +79,21 @@ def find_champion(client: mlflow.MlflowClient) -> Any | None:
 
 
 def score_champion(champion: Any, newcomer: Any, holdout: pd.DataFrame) -> tuple[np.ndarray | None, str | None]:
-    """The champion's losses on the holdout rows, or why it has none."""
+    """The champion's losses on the holdout rows, or why it has none; a store that is away raises."""
+    unusable = f"(version {champion.version}) cannot be loaded"
     try:
         require_safe(champion.source)
-        model = mlflow.pyfunc.load_model(champion.source)
-    except Exception as error:
+    except InputError as error:
         log.warning("The champion, version %s, cannot be loaded: %s", champion.version, error)
-        return None, f"(version {champion.version}) cannot be loaded"
+        return None, unusable
+    with tempfile.TemporaryDirectory() as folder:
+        # outside the try: a store that is away says nothing about the champion, and is worth a retry
+        files = mlflow.artifacts.download_artifacts(artifact_uri=champion.source, dst_path=folder)
+        try:
+            model = mlflow.pyfunc.load_model(files)
+        except Exception as error:  # whatever is wrong with these very files stays wrong
+            log.warning("The champion, version %s, cannot be loaded: %s", champion.version, error)
+            return None, unusable
     if model.metadata.signature != newcomer.metadata.signature:
         return None, f"(version {champion.version}) has another signature"
     return squared_errors(holdout[settings.target_column], model.predict(holdout[input_columns()])), None
@@ -97,8 +108,8 @@ def describe_champion() -> dict[str, Any]:
     """What predict needs to know of the champion.
 
     Returns:
-        ``name``, ``version``, ``model_uri`` (``s3://``), ``run_id``, ``experiment_id`` and its run's ``metrics``; an empty
-        dict where there is no champion.
+        ``name``, ``version``, ``model_uri`` (``s3://``), ``run_id``, ``experiment_id``, its run's ``metrics``, and the
+        animals it was trained on, ``trained_on_uri`` and ``trained_on_sha256``; an empty dict where there is no champion.
 
     """
     client = mlflow.MlflowClient()
@@ -115,4 +126,6 @@ def describe_champion() -> dict[str, Any]:
         "run_id": champion.run_id,
         "experiment_id": run.info.experiment_id,
         "metrics": run.data.metrics,
+        "trained_on_uri": run.data.tags["animals_uri"],
+        "trained_on_sha256": run.data.tags["animals_sha256"],
     }

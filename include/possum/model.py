@@ -19,6 +19,8 @@ from include.settings import settings
 
 DEFAULT_HYPER_PARAMETERS: dict[str, Any] = {"alphas": np.logspace(-3, 1, 30).tolist()}
 
+SITE = "site"  # the column that tells where an animal was trapped
+
 # scikit-learn's name of a score, and ours; errors come negated there
 SCORES = {"r2": "r2", "rmse_cm": "neg_root_mean_squared_error", "mae_cm": "neg_mean_absolute_error"}
 
@@ -62,19 +64,17 @@ def _check_regressor(regressor: RidgeCV, given: Mapping[str, Any]) -> None:
         raise ConfigurationError(f"{problem}: {error}") from error
 
 
-def train(features: pd.DataFrame, hyper_parameters: Mapping[str, Any] | None = None) -> RidgeCV:
+def fit(regressor: RidgeCV, features: pd.DataFrame) -> RidgeCV:
     """Fit the regression of the target, in cm, on the features.
 
     Args:
+        regressor: see make_regressor.
         features: what engineer_features returns, with the target; shape (n, 22), further columns are not looked at.
-        hyper_parameters: see make_regressor.
 
     Raises:
         InputError: if a column or a value is missing.
-        ConfigurationError: if the hyper-parameters are bad.
 
     """
-    regressor = make_regressor(hyper_parameters)
     inputs, target = _split_target(features)
     return regressor.fit(inputs, target)
 
@@ -114,16 +114,9 @@ def cross_validate(
             f"{folds}-fold cross-validation needs at least {2 * folds} animals, there are {len(features)}. "
             "Add animals or take fewer folds."
         )
-    # The features come standardised by the mean and scale of all rows given, test parts included. Standardising them
-    # again inside each fold undoes that: both steps are affine in each column, so the second one's result is exactly
-    # what standardising the raw measurements by the fold's own training rows gives. The one-hot columns use no
-    # statistics.
     rounds = repeats or max(1, min(20, 20_000 // len(features)))
-    rescaling = ColumnTransformer(
-        [("rescale", StandardScaler(), list(settings.numeric_columns))], remainder="passthrough"
-    )
     splits = model_selection.RepeatedKFold(n_splits=folds, n_repeats=rounds, random_state=seed)
-    model = Pipeline([("rescaling", rescaling), ("regressor", regressor)])
+    model = _rescale_in_each_fold(regressor)
     scores = model_selection.cross_validate(model, inputs, target, cv=splits, scoring=SCORES, error_score="raise")
     baseline = model_selection.cross_validate(
         DummyRegressor(strategy="mean"), inputs, target, cv=splits, scoring={"rmse_cm": SCORES["rmse_cm"]}
@@ -140,27 +133,39 @@ def validate_by_site(features: pd.DataFrame, hyper_parameters: Mapping[str, Any]
     """Estimate how well training on these rows predicts animals of a trapping site that none of them comes from.
 
     Args:
-        features: what engineer_features returns, with the target; shape (n, 22), of at least two sites.
+        features: what engineer_features returns, with the target; shape (n, 22).
         hyper_parameters: see make_regressor.
 
     Returns:
         site_out_rmse_cm, the root of the mean squared error over all rows, each predicted by a model that was trained
-        without its site.
+        without its site; an empty dict where the features do not tell sites, or only one.
 
     Raises:
-        InputError: if a column or a value is missing, or there is one site only.
+        InputError: if a column or a value is missing.
         ConfigurationError: if the hyper-parameters are bad.
 
     """
-    regressor = make_regressor(hyper_parameters)
+    model = _rescale_in_each_fold(make_regressor(hyper_parameters))
     inputs, target = _split_target(features)
-    site = inputs.filter(regex="^site_").idxmax(axis="columns")
-    if site.nunique() < 2:
-        raise InputError("Leaving a site out needs animals of at least two sites.")
+    sites = inputs.filter(regex=f"^{SITE}_")
+    if sites.any().sum() < 2:
+        return {}
     predicted = model_selection.cross_val_predict(
-        regressor, inputs, target, groups=site, cv=model_selection.LeaveOneGroupOut()
+        model, inputs, target, groups=sites.idxmax(axis="columns"), cv=model_selection.LeaveOneGroupOut()
     )
     return {"site_out_rmse_cm": float(metrics.root_mean_squared_error(target, predicted))}
+
+
+def _rescale_in_each_fold(regressor: RidgeCV) -> Pipeline:
+    """Precede the regressor by a standardisation that undoes the one by all rows, test parts included.
+
+    Both steps are affine in each column, so the second one's result is exactly what standardising the raw measurements by
+    the fold's own training rows gives. The one-hot columns use no statistics.
+    """
+    rescaling = ColumnTransformer(
+        [("rescale", StandardScaler(), list(settings.numeric_columns))], remainder="passthrough"
+    )
+    return Pipeline([("rescaling", rescaling), ("regressor", regressor)])
 
 
 def evaluate(y_true: ArrayLike, y_pred: ArrayLike, *, prefix: str = "") -> dict[str, float]:

@@ -35,8 +35,7 @@ rows show what the model has memorised and not what it can predict.
 
 ## What it must not be used for
 
-- Animals of a trapping site that is not among the data: when each site in turn is left out of training, the error for its
-  animals is {site_out_rmse_cm:.2f} cm.
+- Animals of a trapping site that is not among the data{site_out}.
 - Other species, young animals, or measurements taken another way.
 - Decisions about a single animal: two thirds of the predictions are within about {cv_rmse_cm_mean:.1f} cm, the others not.
 
@@ -46,9 +45,12 @@ Lindenmayer, Viggers, Cunningham and Donnelly (1995), Morphological variation am
 Australian Journal of Zoology 43. Animals with a missing value are left out. Which animals are held out is decided by a hash
 of their case number and does not change when animals are added.
 
-The plot of predictions, `plots/{plot}`, and the reference for drift checks, `drift/reference.csv`, are artifacts beside this
-card.
+The reference for drift checks, `drift/reference.csv`, is an artifact beside this card. So is the plot of predictions,
+`plots/{plot}`, once the version is the champion and `predict` has run.
 """
+
+SITE_OUT = """: when each site in turn is left out of training, the error for its
+  animals is {:.2f} cm"""
 
 DESCRIPTION = (
     "R² {cv_r2_mean:.2f} ± {cv_r2_std:.2f} and RMSE {cv_rmse_cm_mean:.2f} cm cross-validated, RMSE {holdout_rmse_cm:.2f} cm "
@@ -73,6 +75,7 @@ def write_model_card(version: str) -> str:
     client = mlflow.MlflowClient()
     registered = client.get_model_version(settings.registered_model_name, version)
     run = client.get_run(registered.run_id)
+    site_out = run.data.metrics.get("site_out_rmse_cm")
     card = CARD.format(
         **run.data.metrics,
         **{key: run.data.tags[key] for key in ("features_uri", "features_sha256", "animals_sha256")},
@@ -84,6 +87,7 @@ def write_model_card(version: str) -> str:
         gate=registered.tags.get("gate.reason", "not judged"),
         inputs=", ".join((*settings.categorical_columns, *settings.numeric_columns)),
         plot=settings.plot_file_name,
+        site_out=SITE_OUT.format(site_out) if site_out else "",
     )
     client.log_text(registered.run_id, card, "model_card.md")
     client.update_model_version(registered.name, version, DESCRIPTION.format(**run.data.metrics))

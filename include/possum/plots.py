@@ -11,15 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from include.errors import ConfigurationError, InputError
+from include.settings import settings
 
 WIDTH_PIXELS, HEIGHT_PIXELS, DOTS_PER_INCH = 1200, 675, 100
-COLUMNS = ["case", "true_taill", "predicted_taill"]
+KEY = settings.key_column
+TRUE, PREDICTED = f"true_{settings.target_column}", f"predicted_{settings.target_column}"
 
 # Up to this many animals each has its case number below it; more would not be legible.
 LABELLED_ANIMALS = 40
 
 # Told apart by shape and by brightness as well as by colour.
-TRUE_COLOR, TRAINING_COLOR, HOLDOUT_COLOR = "#2b2523", "#3b7fb6", "#d9541e"
+TRUE_COLOR, TRAINING_COLOR, UNSEEN_COLOR = "#2b2523", "#3b7fb6", "#d9541e"
 
 
 def plot_predictions(predictions: pd.DataFrame, picture: Path | None, *, subtitle: str) -> Figure:
@@ -30,8 +32,8 @@ def plot_predictions(predictions: pd.DataFrame, picture: Path | None, *, subtitl
     last, in order of the predicted one.
 
     Args:
-        predictions: shape (n, 3) or (n, 4): case, true_taill in cm (may be NaN), predicted_taill in cm, and optionally
-            holdout (bool), which draws those animals apart from the others, the training ones.
+        predictions: shape (n, 4): key, true and predicted length in cm (the true one may be NaN), and used_for_training
+            (bool), by which the animals that the model knows are drawn apart from the others.
         picture: drawn at the top right, above the axes where it covers nothing; None for no picture.
         subtitle: a line below the title, such as the model's version and its error.
 
@@ -48,7 +50,7 @@ def plot_predictions(predictions: pd.DataFrame, picture: Path | None, *, subtitl
     figure = Figure(figsize=size, dpi=DOTS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.065, 0.105, 0.91, 0.67))
-    rows = predictions.sort_values(["true_taill", "predicted_taill"], ignore_index=True)
+    rows = predictions.sort_values([TRUE, PREDICTED], ignore_index=True)
     _draw_lengths(axes, rows)
     _label_axes(axes, rows)
     figure.text(0.065, 0.935, "Possum tails: predicted and true length", fontsize=19, weight="bold")
@@ -68,21 +70,19 @@ def figure_to_png(figure: Figure) -> bytes:
 
 
 def _check_predictions(predictions: pd.DataFrame) -> None:
-    absent = [column for column in COLUMNS if column not in predictions]
+    absent = [column for column in (KEY, TRUE, PREDICTED, "used_for_training") if column not in predictions]
     if absent:
         raise InputError(f"The predictions lack the columns {absent}; they have {list(predictions)}.")
     if predictions.empty:
         raise InputError("There are no predictions to plot.")
-    missing = predictions.loc[predictions["predicted_taill"].isna(), "case"].tolist()
+    missing = predictions.loc[predictions[PREDICTED].isna(), KEY].tolist()
     if missing:
-        raise InputError(
-            f"Column 'predicted_taill' is missing for {len(missing)} animals, the first case {missing[0]}."
-        )
+        raise InputError(f"Column {PREDICTED!r} is missing for {len(missing)} animals, the first {KEY} {missing[0]}.")
 
 
 def _draw_lengths(axes: Axes, rows: pd.DataFrame) -> None:
     """Draw the true lengths as a line, the predicted ones as markers, and between them each animal's error."""
-    true, predicted = rows["true_taill"].to_numpy(dtype=float), rows["predicted_taill"].to_numpy(dtype=float)
+    true, predicted = rows[TRUE].to_numpy(dtype=float), rows[PREDICTED].to_numpy(dtype=float)
     places = np.arange(1, len(rows) + 1)
     known = ~np.isnan(true)
     if known.any():
@@ -107,19 +107,17 @@ def _draw_lengths(axes: Axes, rows: pd.DataFrame) -> None:
 
 def _group_animals(rows: pd.DataFrame) -> list[tuple[np.ndarray, str, str, str]]:
     """Name each group of animals that gets a marker of its own: which rows, label, colour, marker."""
-    if "holdout" not in rows:
-        return [(np.ones(len(rows), dtype=bool), "predicted", TRAINING_COLOR, "o")]
-    held_out = rows["holdout"].to_numpy(dtype=bool)
+    known = rows["used_for_training"].to_numpy(dtype=bool)
     return [
-        (~held_out, "predicted, training", TRAINING_COLOR, "o"),
-        (held_out, "predicted, held out", HOLDOUT_COLOR, "D"),
+        (known, "predicted, trained on", TRAINING_COLOR, "o"),
+        (~known, "predicted, not trained on", UNSEEN_COLOR, "D"),
     ]
 
 
 def _label_axes(axes: Axes, rows: pd.DataFrame) -> None:
-    order = "predicted" if rows["true_taill"].isna().all() else "true"
+    order = "predicted" if rows[TRUE].isna().all() else "true"
     if len(rows) <= LABELLED_ANIMALS:
-        axes.set_xticks(np.arange(1, len(rows) + 1), labels=[str(case) for case in rows["case"]])
+        axes.set_xticks(np.arange(1, len(rows) + 1), labels=[str(case) for case in rows[KEY]])
         axes.set_xlabel(f"animal (case number), in order of {order} tail length", fontsize=12.5)
     else:
         axes.set_xlabel(f"animals, in order of {order} tail length", fontsize=12.5)

@@ -13,7 +13,6 @@ import pandas as pd
 from include.links import MLflowRunLink, ObjectsLink, object_url, record_link, run_url
 from include.object_store import write_object
 from include.possum.plots import figure_to_png, plot_predictions
-from include.possum.tracking import holdout_rows
 from include.settings import INCLUDE, settings
 
 log = logging.getLogger(__name__)
@@ -25,19 +24,18 @@ def join_predictions(features: pd.DataFrame, predictions: list[float], target: p
     Args:
         features: the scored rows, with their key.
         predictions: tail lengths in cm, one for each row of ``features``, in their order.
-        target: key and true tail length in cm, in any order.
+        target: key, true tail length in cm and ``used_for_training``, in any order.
 
     Returns:
-        One row for each scored animal: key, ``true_<target>``, ``predicted_<target>`` and whether it is a ``holdout``
-        animal, which the model was not trained on.
+        One row for each scored animal: key, ``true_<target>``, ``predicted_<target>`` and ``used_for_training``.
 
     """
     key, name = settings.key_column, settings.target_column
     scored = features[[key]].assign(**{f"predicted_{name}": predictions})
-    joined = scored.merge(target[[key, name]], on=key, how="left", validate="one_to_one")
+    joined = scored.merge(target[[key, name, "used_for_training"]], on=key, how="left", validate="one_to_one")
     log.info("%d predictions; for %d of them the true value is known", len(joined), joined[name].notna().sum())
     joined = joined.rename(columns={name: f"true_{name}"})
-    return joined[[key, f"true_{name}", f"predicted_{name}"]].assign(holdout=holdout_rows(joined))
+    return joined[[key, f"true_{name}", f"predicted_{name}", "used_for_training"]]
 
 
 def save_predictions(predictions: pd.DataFrame, uri: str) -> dict[str, Any]:
@@ -48,13 +46,17 @@ def save_predictions(predictions: pd.DataFrame, uri: str) -> dict[str, Any]:
     return {"uri": uri, "sha256": sha256, "rows": len(predictions)}
 
 
-def publish_plot(predictions: pd.DataFrame, uri: str, model: dict[str, Any]) -> dict[str, str]:
+def publish_plot(
+    predictions: pd.DataFrame, uri: str, model: dict[str, Any], *, other_animals: str | None
+) -> dict[str, str]:
     """Draw the predictions and put the picture into the data bucket, the model's MLflow run, and include/plots.
 
     Args:
         predictions: see join_predictions.
         uri: for the object, ``s3://...``.
         model: ``run_id``, ``experiment_id``, ``name``, ``version``, ``metrics`` of the model.
+        other_animals: a name for the batch if it is not the animals that the model came with: its picture must not
+            take the place of the model's own one, so it lies in a folder of this name, and not in include/plots.
 
     Returns:
         ``{"uri", "sha256", "artifact"}``, the last one the path among the run's artifacts.
@@ -67,18 +69,20 @@ def publish_plot(predictions: pd.DataFrame, uri: str, model: dict[str, Any]) -> 
     )
     png = figure_to_png(plot_predictions(predictions, INCLUDE / settings.picture_path, subtitle=subtitle))
     sha256 = write_object(uri, png)
-    artifact = f"plots/{settings.plot_file_name}"
+    folder_of_run = f"plots/{other_animals}" if other_animals else "plots"
+    artifact = f"{folder_of_run}/{settings.plot_file_name}"
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder, settings.plot_file_name)
         local.write_bytes(png)
-        mlflow.MlflowClient().log_artifact(model["run_id"], str(local), "plots")
+        mlflow.MlflowClient().log_artifact(model["run_id"], str(local), folder_of_run)
     log.info("Plot of %d animals: %s and artifact %s of the model's run", len(predictions), uri, artifact)
     record_link(ObjectsLink, object_url(uri))
     record_link(MLflowRunLink, run_url(model["experiment_id"], model["run_id"]))
-    # for who has include/ on this machine; elsewhere it may be missing or not writable, and the object is what counts
-    with suppress(OSError):
-        copy_atomically(png, INCLUDE / "plots" / settings.plot_file_name)
-        log.info("Copied to include/plots/%s", settings.plot_file_name)
+    if not other_animals:
+        # for who has include/ on this machine; elsewhere it may be missing or not writable, and the object is what counts
+        with suppress(OSError):
+            copy_atomically(png, INCLUDE / "plots" / settings.plot_file_name)
+            log.info("Copied to include/plots/%s", settings.plot_file_name)
     return {"uri": uri, "sha256": sha256, "artifact": artifact}
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from include.errors import InputError
 from include.object_store import read_object
 from include.possum.schema import read_animals
-from include.possum.tracking import input_columns, keep_complete
+from include.possum.tracking import holdout_rows, input_columns, keep_complete, read_complete_animals
 from include.settings import settings
 from include.sources import read_source
 
@@ -38,11 +38,29 @@ def read_batch(model: dict[str, Any], source: str) -> pd.DataFrame:
 
 
 def read_target(model: dict[str, Any], source: str) -> pd.DataFrame:
-    """Key and true tail length in cm of the same animals; missing where the file has no tail lengths."""
+    """What is known of the same animals beside the model's inputs.
+
+    Args:
+        model: of the dataset event: ``animals_uri``, ``animals_sha256``, ``trained_on_uri``, ``trained_on_sha256``.
+        source: as for read_batch.
+
+    Returns:
+        Key, true tail length in cm (missing where the file has none), and ``used_for_training``: whether the model was
+        trained on an animal of this key.
+
+    Raises:
+        InputError: if a file is not as it should be.
+
+    """
+    key, target = settings.key_column, settings.target_column
     animals = _read(model, source)
-    if settings.target_column not in animals:
-        animals[settings.target_column] = float("nan")
-    return animals[[settings.key_column, settings.target_column]]
+    if target not in animals:
+        animals[target] = float("nan")
+    known = read_complete_animals(
+        {"animals_uri": model["trained_on_uri"], "animals_sha256": model["trained_on_sha256"]}
+    )
+    trained_on = known.loc[~holdout_rows(known), key]
+    return animals[[key, target]].assign(used_for_training=animals[key].isin(trained_on))
 
 
 def _read(model: dict[str, Any], source: str) -> pd.DataFrame:
@@ -57,14 +75,16 @@ def _read(model: dict[str, Any], source: str) -> pd.DataFrame:
 def check_signature(model_uri: str, batch: pd.DataFrame) -> None:
     """Raise InputError where the rows lack a column that the model's signature names, or have it with another type."""
     signature = mlflow.models.get_model_info(model_uri).signature
-    wanted = {column.name: column.type.to_pandas() for column in signature.inputs.inputs}
+    wanted = {column.name: column.type for column in signature.inputs.inputs}
     if missing := [name for name in wanted if name not in batch]:
         raise InputError(
             f"The model {model_uri} takes the columns {list(wanted)}, the rows lack {missing}: use a version that was trained "
             "on these columns, or put them into the file"
         )
-    for name, dtype in wanted.items():
-        numeric = pd.api.types.is_numeric_dtype(dtype)
+    for name, kind in wanted.items():
+        numeric = pd.api.types.is_numeric_dtype(kind.to_pandas())
         if numeric != pd.api.types.is_numeric_dtype(batch[name].dtype):
-            raise InputError(f"The model {model_uri} takes column {name} as {dtype}, the rows have {batch[name].dtype}")
+            raise InputError(
+                f"The model {model_uri} takes column {name} as {kind.name}, the rows have {batch[name].dtype}"
+            )
     log.info("The %d rows have all columns of the model's signature", len(batch))

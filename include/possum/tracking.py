@@ -1,6 +1,5 @@
 """What the possum pipeline records in MLflow: the fitted transformer, the trained model, the plot."""
 
-import hashlib
 import io
 import json
 import logging
@@ -17,7 +16,7 @@ from include.drift import reference_rows
 from include.holdout import in_holdout
 from include.mlflow_tracking import find_finished_run, keep_first, record_run, task_run
 from include.model_safety import require_safe
-from include.object_store import read_object
+from include.object_store import read_object, sha256_hex
 from include.possum import features as possum_features
 from include.possum import model as possum_model
 from include.possum.schema import complete_rows, read_animals
@@ -80,7 +79,7 @@ def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> t
     held_out = holdout_rows(complete)
     transformer = possum_features.fit_transformer(complete[~held_out])
     engineered = possum_features.engineer_features(transformer, complete)
-    inputs = digest_of_inputs(hashlib.sha256(animals.to_csv(index=False).encode()).hexdigest())
+    inputs = digest_of_inputs(sha256_hex(animals.to_csv(index=False).encode()))
     if done := find_finished_run(experiment_id, SCALER_RUN, inputs):
         log.info("The same animals, code and packages: using the transformer of MLflow run %s", done.info.run_id)
         record_run(done)
@@ -107,7 +106,9 @@ def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> t
             }
         )
         mlflow.log_input(
-            mlflow.data.from_pandas(animals, source=settings.file_path, name="animals", targets=settings.target_column),
+            mlflow.data.from_pandas(
+                animals, source=context["params"]["source"], name="animals", targets=settings.target_column
+            ),
             context="feature engineering",
         )
         raw_inputs = complete.drop(columns=[settings.target_column])
@@ -125,7 +126,7 @@ def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> t
 
 def digest_of_inputs(*parts: Any) -> str:
     """One digest of what a run was made from: the given parts, this project's code and its locked packages."""
-    return hashlib.sha256(json.dumps([*parts, code_digest(), lock_digest()], sort_keys=True).encode()).hexdigest()
+    return sha256_hex(json.dumps([*parts, code_digest(), lock_digest()], sort_keys=True).encode())
 
 
 def provenance() -> dict[str, str]:
@@ -209,7 +210,7 @@ def train_model(
     mlflow.sklearn.autolog(log_models=False, log_datasets=False, log_post_training_metrics=False, silent=True)
     tags = {"step": "training"} | {name: reference[name] for name in TRACED} | provenance()
     with task_run(context, experiment_id, TRAINING_RUN, inputs=inputs, tags=tags) as run:
-        regressor.fit(training[columns], training[target])
+        possum_model.fit(regressor, training)
         mlflow.sklearn.autolog(disable=True)
         mlflow.log_params({"seed": SEED, "holdout_salt": possum_features.HOLDOUT_SALT})
         mlflow.log_metrics(

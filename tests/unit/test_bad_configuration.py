@@ -162,7 +162,8 @@ def test_source_that_is_no_file_of_the_project_is_named(source):
 def test_picture_that_is_not_there_is_named(tmp_path):
     from include.possum.plots import plot_predictions
 
-    predictions = pd.read_csv(io.StringIO("case,true_taill,predicted_taill,holdout\n1,36,37,True\n2,38,37,False\n"))
+    table = "case,true_taill,predicted_taill,used_for_training\n1,36,37,True\n2,38,37,False\n"
+    predictions = pd.read_csv(io.StringIO(table))
     with pytest.raises((InputError, ConfigurationError), match=r"absent\.png"):
         plot_predictions(predictions, tmp_path / "absent.png", subtitle="")
 

@@ -1,11 +1,16 @@
-"""With the objects that Airflow puts into a task's context, without a scheduler."""
+"""With the objects that Airflow puts into a task's context, and an empty database of Airflow's in memory."""
 
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.datasets import Dataset
+from airflow.models.dataset import DatasetEvent, DatasetModel
+from airflow.utils.context import InletEventsAccessors
+from sqlalchemy import create_engine  # type: ignore[import-untyped]
+from sqlalchemy.orm import Session  # type: ignore[import-untyped]
 
 from include.dataset_events import reference_from_event
 from include.datasets import MODEL_TRAINED, POSSUM_FEATURES
@@ -14,67 +19,111 @@ from include.errors import InputError
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
-@dataclass
-class Event:
-    """What of Airflow's DatasetEvent is used."""
+class Airflow:
+    """Events of the datasets as they lie in Airflow's database, and contexts of tasks."""
 
-    extra: dict[str, Any] | None
-    minute: int = 0
-    source_run_id: str = "manual__1"
-    source_dag_id: str = "feature_eng"
-    timestamp: datetime = field(init=False)
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.ids = {}
+        for dataset in (POSSUM_FEATURES, MODEL_TRAINED):
+            model = DatasetModel(uri=dataset.uri)
+            session.add(model)
+            session.flush()
+            self.ids[dataset.uri] = model.id
 
-    def __post_init__(self) -> None:
-        self.timestamp = NOON + timedelta(minutes=self.minute)
+    def event(self, extra: dict[str, Any] | None, minute: int = 0, dataset: Dataset = POSSUM_FEATURES) -> DatasetEvent:
+        event = DatasetEvent(
+            dataset_id=self.ids[dataset.uri],
+            extra=extra,
+            source_dag_id="feature_eng",
+            source_run_id=f"manual__{minute}",
+            timestamp=NOON + timedelta(minutes=minute),
+        )
+        self.session.add(event)
+        self.session.flush()
+        return event
+
+    def context(self, *triggering: DatasetEvent, inlet: Dataset = POSSUM_FEATURES) -> dict[str, Any]:
+        """Of a run that these events have triggered, or, without any, of one that was started by hand."""
+        return {
+            "triggering_dataset_events": {POSSUM_FEATURES.uri: list(triggering)} if triggering else {},
+            "inlet_events": InletEventsAccessors([inlet], session=self.session),
+        }
 
 
-def context(triggering: list[Event] | None = None, past: list[Event] | None = None) -> dict[str, Any]:
-    return {
-        "triggering_dataset_events": {POSSUM_FEATURES.uri: triggering} if triggering else {},
-        "inlet_events": {POSSUM_FEATURES: past or []},
-    }
+@pytest.fixture
+def airflow() -> Iterator[Airflow]:
+    engine = create_engine("sqlite://")
+    for model in (DatasetModel, DatasetEvent):
+        model.__table__.create(engine)
+    with Session(engine) as session:
+        yield Airflow(session)
 
 
-def test_triggering_event_is_used_and_not_a_newer_one():
-    events = context([Event({"uri": "own"}, minute=1)], past=[Event({"uri": "own"}, 1), Event({"uri": "newer"}, 2)])
-    assert reference_from_event(events, POSSUM_FEATURES, needed={"uri"}) == {"uri": "own"}
+def test_triggering_event_is_used_and_not_a_newer_one(airflow):
+    own = airflow.event({"uri": "own"}, minute=1)
+    airflow.event({"uri": "newer"}, minute=2)
+    assert reference_from_event(airflow.context(own), POSSUM_FEATURES, needed={"uri"}) == {"uri": "own"}
 
 
-def test_newest_of_several_triggering_events_is_used_and_said(caplog):
-    events = context([Event({"uri": "b"}, minute=2), Event({"uri": "c"}, minute=3), Event({"uri": "a"}, minute=1)])
+def test_newest_of_several_triggering_events_is_used_and_said(airflow, caplog):
+    events = [airflow.event({"uri": uri}, minute) for uri, minute in (("b", 2), ("c", 3), ("a", 1))]
     with caplog.at_level(logging.INFO):
-        assert reference_from_event(events, POSSUM_FEATURES, needed={"uri"}) == {"uri": "c"}
+        assert reference_from_event(airflow.context(*events), POSSUM_FEATURES, needed={"uri"}) == {"uri": "c"}
     assert "the newest of 3 that came in meanwhile" in caplog.text
 
 
-def test_run_by_hand_uses_the_newest_past_event_and_says_so(caplog):
-    events = context(past=[Event({"uri": "old"}, minute=1), Event({"uri": "new"}, minute=2, source_run_id="manual__2")])
+def test_run_by_hand_uses_the_newest_past_event_and_says_so(airflow, caplog):
+    # the newest is not the one that was written last
+    for uri, minute in (("older", 1), ("new", 3), ("old", 2)):
+        airflow.event({"uri": uri}, minute)
     with caplog.at_level(logging.INFO):
-        assert reference_from_event(events, POSSUM_FEATURES, needed={"uri"}) == {"uri": "new"}
+        assert reference_from_event(airflow.context(), POSSUM_FEATURES, needed={"uri"}) == {"uri": "new"}
     assert "started by hand" in caplog.text
-    assert "from run manual__2 of feature_eng" in caplog.text
+    assert "from run manual__3 of feature_eng" in caplog.text
+    assert "passed over" not in caplog.text
 
 
-def test_events_of_another_dataset_do_not_count():
-    events = context([Event({"uri": "features"})]) | {"inlet_events": {MODEL_TRAINED: []}}
+def test_run_by_hand_passes_over_newer_events_that_say_too_little_and_says_so(airflow, caplog):
+    airflow.event({"uri": "old", "sha256": "0"}, minute=1)
+    airflow.event({"uri": "new", "sha256": "1", "more": "x"}, minute=2)
+    for minute, extra in enumerate((None, {}, {"from_rest_api": True}, {"uri": "half"}), start=3):
+        airflow.event(extra, minute)
+    with caplog.at_level(logging.INFO):
+        reference = reference_from_event(airflow.context(), POSSUM_FEATURES, needed={"uri", "sha256"})
+    assert reference == {"uri": "new", "sha256": "1", "more": "x"}
+    assert "newer ones, which say too little, are passed over: from run manual__2 of feature_eng" in caplog.text
+
+
+def test_run_by_hand_with_nothing_but_events_that_say_too_little_tells_of_the_newest_what_it_lacks(airflow):
+    airflow.event({"uri": "x", "sha256": "0"}, minute=1, dataset=MODEL_TRAINED)  # of another dataset
+    airflow.event({"sha256": "0"}, minute=2)
+    airflow.event({"uri": "x"}, minute=3)
+    with pytest.raises(InputError, match=r"2026-11-20 12:03:00 lacks sha256, it was probably made by hand"):
+        reference_from_event(airflow.context(), POSSUM_FEATURES, needed={"uri", "sha256"})
+
+
+def test_events_of_another_dataset_do_not_count(airflow):
+    features = airflow.event({"uri": "features"})
     with pytest.raises(InputError, match="model_trained has never been updated"):
-        reference_from_event(events, MODEL_TRAINED, needed=set())
+        reference_from_event(airflow.context(features, inlet=MODEL_TRAINED), MODEL_TRAINED, needed=set())
 
 
-def test_no_event_at_all_says_which_dags_to_run():
+def test_no_event_at_all_says_which_dags_to_run(airflow):
     with pytest.raises(InputError, match=r"s3://data_possum\.csv/? has never been updated.*feature_eng, then train"):
-        reference_from_event(context(), POSSUM_FEATURES, needed={"uri"})
+        reference_from_event(airflow.context(), POSSUM_FEATURES, needed={"uri"})
 
 
 @pytest.mark.parametrize("extra", [None, {}, {"uri": "s3://data/x"}])
-def test_event_made_by_hand_is_refused_with_what_it_lacks(extra):
+def test_triggering_event_made_by_hand_is_refused_with_what_it_lacks_even_if_there_is_a_complete_one(airflow, extra):
+    airflow.event({"uri": "s3://data/old", "sha256": "0"}, minute=-1)
     with pytest.raises(InputError, match=r"2026-11-20 12:00:00 lacks .*sha256.* made by hand"):
-        reference_from_event(context([Event(extra)]), POSSUM_FEATURES, needed={"uri", "sha256"})
+        reference_from_event(airflow.context(airflow.event(extra)), POSSUM_FEATURES, needed={"uri", "sha256"})
 
 
-def test_changing_the_reference_does_not_change_the_event():
-    event = Event({"uri": "a"})
-    reference_from_event(context([event]), POSSUM_FEATURES, needed={"uri"})["uri"] = "b"
+def test_changing_the_reference_does_not_change_the_event(airflow):
+    event = airflow.event({"uri": "a"})
+    reference_from_event(airflow.context(event), POSSUM_FEATURES, needed={"uri"})["uri"] = "b"
     assert event.extra == {"uri": "a"}
 
 

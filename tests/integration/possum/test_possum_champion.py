@@ -1,8 +1,9 @@
 """The promotion gate and the model card on a real MLflow: each outcome, with what it leaves at the version."""
 
+import logging
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mlflow
@@ -10,6 +11,7 @@ import mlflow.sklearn
 import numpy as np
 import pandas as pd
 import pytest
+from botocore.exceptions import BotoCoreError
 from mlflow.models import infer_signature
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
@@ -20,8 +22,10 @@ from include.mlflow_tracking import connect_mlflow
 from include.object_store import write_object
 from include.possum import champion, tracking
 from include.possum.schema import read_animals
+from include.promotion import Decision
 from include.settings import INCLUDE, settings
-from tests.support.local_stack import RunningStack
+from include.task_errors import hopeless
+from tests.support.local_stack import RunningStack, free_ports
 
 TARGET = settings.target_column
 
@@ -84,98 +88,210 @@ def registry(stack_connections: RunningStack, monkeypatch: pytest.MonkeyPatch) -
     os.environ.update(before)
 
 
-def test_the_first_model_becomes_champion_and_its_tags_say_why(registry: Registry):
+@pytest.fixture
+def judged(registry: Registry, caplog: pytest.LogCaptureFixture) -> Callable[..., Decision]:
+    """Judge a version; the log must say what was decided of it, and why."""
+
+    def judge(version: str, reference: dict[str, Any] | None = None) -> Decision:
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            decision = champion.judge(reference or registry.reference, version)
+        verdict = "promoted" if decision.promoted else "rejected"
+        assert decision.reason.startswith(f"{verdict}: ")
+        assert f"Version {version} of {registry.name} is {decision.reason}" in caplog.messages
+        tags = registry.tags(version)
+        assert (tags["gate.decision"], tags["gate.outcome"]) == (verdict, decision.outcome)
+        assert tags["gate.reason"] == decision.reason
+        assert {key: float(tags[f"gate.{key}"]) for key in decision.figures} == pytest.approx(
+            decision.figures, rel=1e-5
+        )
+        return decision
+
+    return judge
+
+
+def test_the_first_model_becomes_champion_and_its_tags_say_why(registry: Registry, judged):
     version = registry.add_version(noise=0)
 
-    decision = champion.judge(registry.reference, version)
+    decision = judged(version)
 
     assert decision.outcome == "first_model"
+    assert decision.reason == "promoted: beats the trivial answer, and there is no champion"
     assert registry.champion() == version
-    tags = registry.tags(version)
-    assert (tags["gate.decision"], tags["gate.outcome"]) == ("promoted", "first_model")
-    assert float(tags["gate.newcomer_loss"]) < float(tags["gate.baseline_loss"])
-    assert int(tags["gate.holdout_rows"]) == int(tracking.holdout_rows(registry.animals).sum())
+    assert registry.tags(version)["gate.champion_before"] == "none"
+    assert decision.figures["newcomer_loss"] < decision.figures["baseline_loss"]
+    assert decision.figures["holdout_rows"] == tracking.holdout_rows(registry.animals).sum() == 21
 
 
-def test_a_better_model_takes_the_champions_place(registry: Registry):
-    champion.judge(registry.reference, registry.add_version(noise=1.5))
+def test_a_better_model_takes_the_champions_place(registry: Registry, judged):
+    judged(registry.add_version(noise=3))
     better = registry.add_version(noise=0)
 
-    decision = champion.judge(registry.reference, better)
+    decision = judged(better)
 
-    assert decision.outcome in ("better", "not_worse")
+    assert decision.outcome == "better"
+    assert decision.reason.startswith("promoted: better (mean holdout loss ")
+    assert decision.figures["loss_difference"] < 0
     assert registry.champion() == better
     assert registry.tags(better)["gate.champion_before"] == "1"
 
 
-def test_a_worse_model_is_tagged_as_rejected_and_the_champion_stays(registry: Registry):
+def test_a_model_within_the_margin_takes_the_champions_place(registry: Registry, judged):
+    judged(registry.add_version(noise=0))
+    newcomer = registry.add_version(noise=2)
+
+    decision = judged(newcomer)
+
+    assert decision.outcome == "not_worse"
+    assert decision.reason.startswith("promoted: within the margin of ")
+    assert 0 < decision.figures["loss_difference"] < decision.figures["loss_margin"]
+    assert registry.champion() == newcomer
+
+
+def test_a_model_that_beats_the_trivial_answer_but_not_the_champion_is_rejected(registry: Registry, judged):
     good = registry.add_version(noise=0)
-    champion.judge(registry.reference, good)
+    judged(good)
+    worse = registry.add_version(noise=6)
+
+    decision = judged(worse)
+
+    assert decision.outcome == "worse"
+    assert decision.reason.startswith("rejected: worse by more than the margin of ")
+    assert decision.figures["newcomer_loss"] < decision.figures["baseline_loss"]
+    assert decision.figures["loss_difference"] > decision.figures["loss_margin"] > 0
+    assert registry.champion() == good
+
+
+def test_a_model_worse_than_the_trivial_answer_is_rejected(registry: Registry, judged):
+    good = registry.add_version(noise=0)
+    judged(good)
     bad = registry.add_version(noise=40)
 
-    decision = champion.judge(registry.reference, bad)
+    decision = judged(bad)
 
-    assert decision.outcome in ("worse", "worse_than_baseline")
+    assert decision.outcome == "worse_than_baseline"
+    assert "the trivial answer's" in decision.reason
     assert registry.champion() == good
-    assert registry.tags(bad)["gate.decision"] == "rejected"
 
 
-def test_an_equal_model_takes_the_champions_place(registry: Registry):
-    champion.judge(registry.reference, registry.add_version(noise=0))
+def test_a_first_model_worse_than_the_trivial_answer_leaves_no_champion(registry: Registry, judged):
+    assert judged(registry.add_version(noise=40)).outcome == "worse_than_baseline"
+    assert registry.champion() is None
+
+
+def test_an_equal_model_takes_the_champions_place(registry: Registry, judged):
+    judged(registry.add_version(noise=0))
     twin = registry.add_version(noise=0)
 
-    assert champion.judge(registry.reference, twin).outcome == "equal"
+    decision = judged(twin)
+
+    assert decision.outcome == "equal"
+    assert decision.reason.startswith("promoted: on the holdout it is the champion's equal")
     assert registry.champion() == twin
 
 
-def test_the_champion_itself_judged_again_stays_and_keeps_its_tags(registry: Registry):
+def test_the_champion_itself_judged_again_stays_and_keeps_its_tags(
+    registry: Registry, judged, caplog: pytest.LogCaptureFixture
+):
     version = registry.add_version(noise=0)
-    champion.judge(registry.reference, version)
+    judged(version)
     before = registry.tags(version)
 
-    assert champion.judge(registry.reference, version).outcome == "champion_already"
+    with caplog.at_level(logging.INFO):
+        assert champion.judge(registry.reference, version).outcome == "champion_already"
+
+    assert f"Version {version} of {registry.name} is the champion already" in caplog.messages
     assert registry.champion() == version
     assert registry.tags(version) == before
 
 
-def test_a_champion_whose_files_are_gone_gives_way_with_a_warning(registry: Registry, caplog: pytest.LogCaptureFixture):
-    gone = registry.add_version(noise=0)
-    champion.judge(registry.reference, gone)
-    prefix = registry.client.get_model_version(registry.name, gone).source.removeprefix("s3://gate-tests/")
-    for key in registry.stack.keys("gate-tests", prefix):
+def remove_all(registry: Registry, keys: list[str]) -> None:
+    for key in keys:
         registry.stack.s3.delete_object(Bucket="gate-tests", Key=key)
+
+
+def remove_model_file(registry: Registry, keys: list[str]) -> None:
+    (key,) = (key for key in keys if key.endswith("/model.skops"))
+    registry.stack.s3.delete_object(Bucket="gate-tests", Key=key)
+
+
+def cut_off_model_file(registry: Registry, keys: list[str]) -> None:
+    (key,) = (key for key in keys if key.endswith("/model.skops"))
+    half = registry.stack.object(f"s3://gate-tests/{key}")[:1000]
+    registry.stack.s3.put_object(Bucket="gate-tests", Key=key, Body=half)
+
+
+def garble_description(registry: Registry, keys: list[str]) -> None:
+    (key,) = (key for key in keys if key.endswith("/MLmodel"))
+    registry.stack.s3.put_object(Bucket="gate-tests", Key=key, Body=b"]")
+
+
+@pytest.mark.parametrize("damage", [remove_all, remove_model_file, cut_off_model_file, garble_description])
+def test_a_champion_whose_files_are_gone_or_damaged_gives_way_with_a_warning(
+    registry: Registry, judged, caplog: pytest.LogCaptureFixture, damage
+):
+    old = registry.add_version(noise=0)
+    judged(old)
+    prefix = registry.client.get_model_version(registry.name, old).source.removeprefix("s3://gate-tests/")
+    damage(registry, list(registry.stack.keys("gate-tests", prefix)))
     newcomer = registry.add_version(noise=1)
 
-    decision = champion.judge(registry.reference, newcomer)
+    decision = judged(newcomer)
 
     assert decision.outcome == "champion_unusable"
-    assert "cannot be loaded" in decision.reason
-    assert f"version {gone}, cannot be loaded" in caplog.text
+    assert decision.reason.endswith(f"the champion (version {old}) cannot be loaded")
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert any(words.startswith(f"The champion, version {old}, cannot be loaded: ") for words in warnings)
     assert registry.champion() == newcomer
 
 
-def test_a_champion_of_another_signature_gives_way(registry: Registry):
+def test_a_champion_whose_store_is_away_is_no_broken_one(registry: Registry, judged, monkeypatch: pytest.MonkeyPatch):
+    old = registry.add_version(noise=0)
+    judged(old)
+    newcomer = registry.add_version(noise=0)
+    before = registry.tags(newcomer)
+    score_champion = champion.score_champion
+    (closed,) = free_ports(1)
+
+    def score_with_the_store_away(*arguments: Any) -> Any:
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://127.0.0.1:{closed}")
+        return score_champion(*arguments)
+
+    monkeypatch.setattr(champion, "score_champion", score_with_the_store_away)
+    with pytest.raises(BotoCoreError, match=f"127.0.0.1:{closed}") as caught:
+        champion.judge(registry.reference, newcomer)
+
+    assert hopeless(caught.value) is None  # so the task is tried again
+    assert registry.champion() == old
+    assert registry.tags(newcomer) == before
+
+
+def test_a_champion_of_another_signature_gives_way(registry: Registry, judged):
     old = registry.add_version(noise=0, columns=["belly", "chest", "totlngth"])
     client = registry.client
     client.set_registered_model_alias(registry.name, champion.CHAMPION, old)
     newcomer = registry.add_version(noise=0)
 
-    decision = champion.judge(registry.reference, newcomer)
+    decision = judged(newcomer)
 
-    assert "another signature" in decision.reason
+    assert decision.outcome == "champion_unusable"
+    assert decision.reason.endswith(f"the champion (version {old}) has another signature")
     assert registry.champion() == newcomer
 
 
-def test_a_holdout_that_is_too_small_keeps_the_champion(registry: Registry):
+def test_a_holdout_that_is_too_small_keeps_the_champion(registry: Registry, judged):
     good = registry.add_version(noise=0)
-    champion.judge(registry.reference, good)
+    judged(good)
     held_out = tracking.holdout_rows(registry.animals)
     few = pd.concat([registry.animals[~held_out], registry.animals[held_out].head(3)])
     uri = f"s3://gate-tests/{registry.name}/few.csv"
     reference = {"animals_uri": uri, "animals_sha256": write_object(uri, few.to_csv(index=False).encode())}
     newcomer = registry.add_version(noise=0)
 
-    assert champion.judge(reference, newcomer).outcome == "holdout_too_small"
+    decision = judged(newcomer, reference)
+
+    assert decision.outcome == "holdout_too_small"
+    assert decision.reason.startswith("rejected: 3 holdout rows cannot tell models apart")
     assert registry.champion() == good
 
 

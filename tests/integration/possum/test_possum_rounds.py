@@ -23,6 +23,7 @@ from tests.support.possum_runs import (
 )
 
 COMPLETE = 101  # animals without a missing value
+HELD_OUT = 21  # of them
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +125,19 @@ class TestFeatures:
             assert run.data.metrics[f"mean_{column}"] == pytest.approx(training[column].mean())
             assert run.data.metrics[f"scale_{column}"] == pytest.approx(training[column].std(ddof=0))
 
+    def test_scaler_run_names_the_source_that_was_given(self, stack, first, overlapping):
+        _, fewer = overlapping
+        for each, source in ((first, settings.file_path), (fewer, "s3://data/incoming/fewer.csv")):
+            (given,) = stack.mlflow.get_run(each.features["scaler_run_id"]).inputs.dataset_inputs
+            assert given.dataset.name == "animals"
+            assert json.loads(given.dataset.source)["uri"] == source
+
     def test_scaler_run_counts_the_animals_that_were_left_out(self, stack, first):
         run = stack.mlflow.get_run(first.features["scaler_run_id"])
         wanted = {"rows_read": 104, "rows_with_missing_values": 3, "missing_age": 2, "missing_footlgth": 1}
         assert wanted.items() <= run.data.metrics.items()
-        assert run.data.metrics["rows_training"] + run.data.metrics["rows_holdout"] == COMPLETE
+        assert run.data.metrics["rows_training"] == COMPLETE - HELD_OUT
+        assert run.data.metrics["rows_holdout"] == HELD_OUT
         log = stack.airflow.task_log("feature_eng", first.feature_eng, "build_features")
         assert "104 animals read, 101 are complete" in log
 
@@ -152,11 +161,12 @@ class TestTraining:
         } <= run.data.metrics.keys()
         rows_named = ("training_", "holdout_", "cv_", "site_out_", "rows_", "best_alpha")
         assert [name for name in run.data.metrics if not name.startswith(rows_named)] == []
-        assert run.data.metrics["rows_training"] + run.data.metrics["rows_holdout"] == COMPLETE
+        assert (run.data.metrics["rows_training"], run.data.metrics["rows_holdout"]) == (COMPLETE - HELD_OUT, HELD_OUT)
 
     def test_metrics_are_those_of_the_predictions(self, stack, first, predictions):
         metrics = stack.mlflow.get_run(first.model["run_id"]).data.metrics
-        for rows, chosen in (("holdout", predictions["holdout"]), ("training", ~predictions["holdout"])):
+        trained_on = predictions["used_for_training"]
+        for rows, chosen in (("holdout", ~trained_on), ("training", trained_on)):
             table = predictions[chosen]
             assert len(table) == metrics[f"rows_{rows}"]
             errors = table["predicted_taill"] - table["true_taill"]
@@ -210,11 +220,16 @@ class TestTraining:
 
 class TestPrediction:
     def test_csv_has_true_and_predicted_length_by_case(self, predictions, animals):
-        assert list(predictions.columns) == ["case", "true_taill", "predicted_taill", "holdout"]
+        assert list(predictions.columns) == ["case", "true_taill", "predicted_taill", "used_for_training"]
         assert predictions["case"].tolist() == animals["case"].tolist()
         assert predictions["true_taill"].tolist() == animals["taill"].tolist()
         assert predictions["predicted_taill"].between(25, 50).all()
         assert predictions["predicted_taill"].nunique() > 90
+
+    def test_csv_tells_which_animals_the_model_was_trained_on_all_but_the_holdout(self, predictions):
+        held_out = in_holdout(predictions["case"], share=HOLDOUT_SHARE, salt=HOLDOUT_SALT)
+        assert predictions["used_for_training"].tolist() == (~held_out).tolist()
+        assert held_out.sum() == HELD_OUT
 
     def test_csv_is_the_one_that_the_task_tells(self, stack, first):
         assert first.predictions["uri"].startswith("s3://data/predictions/")
@@ -229,8 +244,10 @@ class TestPrediction:
         assert (picture.format, picture.size) == ("PNG", (WIDTH_PIXELS, HEIGHT_PIXELS))
         assert len(np.unique(np.asarray(picture))) > 100  # not an empty sheet
         artifacts = stack.keys(settings.mlflow_artifact_bucket, f"{first.model['run_id']}/artifacts/plots/")
-        # the rerun of this round's train and the run by hand may have put their picture of the same model there since
-        assert list(artifacts) == [f"{first.model['run_id']}/artifacts/plots/possum_tails.png"]
+        # the rerun of this round's train and the run by hand may have put their picture of the same model there since, and
+        # runs with other animals theirs into folders of their own
+        own = [key for key in artifacts if key.count("/") == 3]
+        assert own == [f"{first.model['run_id']}/artifacts/plots/possum_tails.png"]
 
     def test_plot_is_in_include_plots_too(self, first):
         assert datetime.fromtimestamp(PLOT.stat().st_mtime, UTC) > first.began
@@ -241,6 +258,8 @@ class TestPrediction:
         assert event["dataset_uri"] == "model_trained"
         assert event["extra"] == first.model
         assert first.features.items() <= first.model.items()
+        for name in ("uri", "sha256"):  # the champion is the round's own model
+            assert first.model[f"trained_on_{name}"] == first.features[f"animals_{name}"]
         (registered,) = stack.mlflow.search_model_versions(f"run_id = '{first.model['run_id']}'")
         assert (registered.name, registered.version) == (first.model["name"], first.model["version"])
         assert registered.source == first.model["model_uri"]

@@ -1,3 +1,6 @@
+from collections.abc import Iterator
+
+import mlflow
 import pandas as pd
 import pytest
 
@@ -23,3 +26,13 @@ def complete(animals) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def features(complete) -> pd.DataFrame:
     return engineer_features(fit_transformer(complete), complete)
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The id of an experiment in an MLflow store of its own, which MLflow's client uses."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        # not mlflow.set_tracking_uri, which would win over the variable in all later tests
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        yield mlflow.MlflowClient().create_experiment("possum", artifact_location=f"{folder}/artifacts")

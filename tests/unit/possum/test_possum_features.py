@@ -6,9 +6,19 @@ from sklearn.base import clone
 
 from include.errors import InputError
 from include.possum.features import engineer_features, feature_columns, fit_transformer, scaler_statistics
+from include.possum.tracking import holdout_rows
 from include.settings import settings
 
+HELD_OUT = [1, 3, 10, 12, 19, 30, 48, 71, 75, 76, 79, 84, 86, 87, 89, 90, 98, 100, 101, 102, 104]
 ENCODED = [*(f"site_{site}" for site in range(1, 8)), "Pop_Vic", "Pop_other", "sex_f", "sex_m"]
+
+
+def test_21_of_the_101_complete_animals_are_held_out_and_always_the_same_ones(complete):
+    # written down once: another salt, share or hash would put animals into training that models were judged on
+    held_out = holdout_rows(complete)
+
+    assert complete.loc[held_out, "case"].tolist() == HELD_OUT
+    assert (held_out.sum(), len(complete)) == (21, 101)
 
 
 def test_feature_columns_are_the_known_categories_and_the_measurements():

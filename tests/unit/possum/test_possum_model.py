@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,8 +12,10 @@ from sklearn.model_selection import RepeatedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from include.errors import ConfigurationError, InputError
-from include.possum.features import feature_columns, fit_transformer
-from include.possum.model import cross_validate, evaluate, evaluate_baseline, make_regressor, train
+from include.possum.features import engineer_features, feature_columns, fit_transformer
+from include.possum.model import cross_validate, evaluate, evaluate_baseline, fit, make_regressor, validate_by_site
+from include.possum.schema import complete_rows, read_animals
+from include.settings import INCLUDE, settings
 
 SEED = 0
 
@@ -71,14 +78,14 @@ def test_make_regressor_refuses_what_is_no_mapping(bad):
         make_regressor(bad)
 
 
-def test_train_reproduces_the_tutorials_figures_with_the_tutorials_features(animals):
+def test_fit_reproduces_the_tutorials_figures_with_the_tutorials_features(animals):
     # The tutorial scales the encoded columns too, and by all 104 rows, before it leaves the incomplete ones out. This
     # project does neither, so its own figures differ a little.
     encoded = pd.get_dummies(animals, columns=["site", "Pop", "sex"], dtype=float)[feature_columns()]
     scaled = (encoded - encoded.mean()) / encoded.std(ddof=0)
     features = scaled.assign(taill=animals["taill"]).dropna()
 
-    model = train(features)
+    model = fit(make_regressor(), features)
     predicted = model.predict(features[feature_columns()])
 
     assert model.alpha_ == pytest.approx(3.85662, abs=1e-5)
@@ -88,18 +95,31 @@ def test_train_reproduces_the_tutorials_figures_with_the_tutorials_features(anim
     assert moments == pytest.approx((37.0495, 1.6023, 32.4942, 40.4926), abs=1e-4)
 
 
-def test_train_looks_at_the_features_only(features):
-    with_extras = features.assign(holdout=True, note="x")
+def test_fit_looks_at_the_features_only(features):
+    plain, with_extras = (
+        fit(make_regressor(), rows) for rows in (features, features.assign(used_for_training=True, note="x"))
+    )
 
-    assert train(with_extras).coef_.tolist() == train(features).coef_.tolist()
-    assert train(with_extras).feature_names_in_.tolist() == feature_columns()
-
-
-def test_train_passes_the_hyper_parameters_on(features):
-    assert train(features, {"alphas": [7.0]}).alpha_ == 7.0
+    assert with_extras.coef_.tolist() == plain.coef_.tolist()
+    assert with_extras.feature_names_in_.tolist() == feature_columns()
 
 
-@pytest.mark.parametrize("function", [train, lambda features: cross_validate(features, seed=SEED)])
+def test_fit_fits_the_given_regressor(features):
+    regressor = make_regressor({"alphas": [7.0]})
+
+    assert fit(regressor, features) is regressor
+    assert regressor.alpha_ == 7.0
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda features: fit(make_regressor(), features),
+        lambda features: cross_validate(features, seed=SEED),
+        validate_by_site,
+    ],
+    ids=["fit", "cross_validate", "validate_by_site"],
+)
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -111,6 +131,32 @@ def test_train_passes_the_hyper_parameters_on(features):
 def test_training_refuses_features_that_are_not_complete(features, function, spoil, message):
     with pytest.raises(InputError, match=message):
         function(spoil(features))
+
+
+def bits_of_training() -> str:
+    """All numbers that training on the shipped animals gives, each to its last bit."""
+    complete, _ = complete_rows(read_animals(INCLUDE / "possum.csv", "possum.csv"))
+    transformer = fit_transformer(complete)
+    features = engineer_features(transformer, complete)
+    regressor = fit(make_regressor(), features)
+    numbers = [regressor.coef_, regressor.intercept_, regressor.alpha_, features[feature_columns()]]
+    numbers += [*cross_validate(features, seed=SEED).values(), *validate_by_site(features).values()]
+    return b"".join(np.asarray(each, dtype=float).tobytes() for each in numbers).hex()
+
+
+def test_training_gives_the_same_bits_in_another_process():
+    code = "from tests.unit.possum.test_possum_model import bits_of_training; print(bits_of_training())"
+
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[3],
+        env=os.environ | {"PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert run.stdout.splitlines()[-1] == bits_of_training()
 
 
 def test_cross_validate_finds_the_figures_measured_elsewhere(figures):
@@ -168,6 +214,54 @@ def test_cross_validate_passes_the_hyper_parameters_on(features, figures):
 def test_cross_validate_refuses_folds_of_less_than_two_animals(features):
     with pytest.raises(InputError, match="5-fold cross-validation needs at least 10 animals, there are 9"):
         cross_validate(features.head(9), seed=SEED)
+
+
+def test_validate_by_site_equals_a_loop_over_the_sites_that_scales_by_the_fold_alone(complete, features):
+    raw, target = complete.drop(columns="taill"), complete["taill"]
+    squared_errors: list[pd.Series] = []
+    scaled_by_all: list[pd.Series] = []
+    inputs = features[feature_columns()]
+    for site in range(1, 8):
+        left_out = complete["site"] == site
+        assert left_out.any()
+        transformer = fit_transformer(complete[~left_out])
+        model = RidgeCV(alphas=np.logspace(-3, 1, 30)).fit(transformer.transform(raw[~left_out]), target[~left_out])
+        squared_errors.append((model.predict(transformer.transform(raw[left_out])) - target[left_out]) ** 2)
+        leaking = RidgeCV(alphas=np.logspace(-3, 1, 30)).fit(inputs[~left_out], target[~left_out])
+        scaled_by_all.append((leaking.predict(inputs[left_out]) - target[left_out]) ** 2)
+
+    found = validate_by_site(features)
+
+    assert found == {"site_out_rmse_cm": pytest.approx(pd.concat(squared_errors).mean() ** 0.5, rel=1e-9)}
+    # so the line above would notice if the folds were not standardised anew
+    assert found["site_out_rmse_cm"] != pytest.approx(pd.concat(scaled_by_all).mean() ** 0.5, rel=1e-6)
+    # what was measured outside of this project is the sites' mean error, in which small sites weigh as much as large ones
+    assert np.mean([errors.mean() ** 0.5 for errors in squared_errors]) == pytest.approx(1.50, abs=0.005)
+
+
+def test_validate_by_site_passes_the_hyper_parameters_on(features):
+    # so stiff a model predicts the other sites' mean
+    sites = features.filter(like="site_").idxmax(axis="columns")
+    means = pd.Series({site: features.loc[sites != site, "taill"].mean() for site in sites.unique()})
+    expected = ((features["taill"] - sites.map(means)) ** 2).mean() ** 0.5
+
+    assert validate_by_site(features, {"alphas": [1e9]})["site_out_rmse_cm"] == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(ConfigurationError, match="alphas"):
+        validate_by_site(features, {"alphas": []})
+
+
+def test_validate_by_site_says_nothing_of_animals_of_one_site(features):
+    assert validate_by_site(features[features["site_1"] == 1]) == {}
+
+
+def test_validate_by_site_says_nothing_where_the_features_tell_no_sites(complete, monkeypatch):
+    without_site = settings.model_copy(update={"categorical_columns": ("Pop", "sex")})
+    for module in ("features", "model"):
+        monkeypatch.setattr(f"include.possum.{module}.settings", without_site)
+    features = engineer_features(fit_transformer(complete), complete)
+    assert "site_1" not in features
+
+    assert validate_by_site(features) == {}
 
 
 def test_evaluate_names_its_figures_with_the_prefix():

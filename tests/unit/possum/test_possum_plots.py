@@ -16,7 +16,7 @@ PICTURE = INCLUDE / "opossum.png"
 def predictions():
     lengths = np.random.default_rng(0).normal(37, 2, size=(101, 2))
     frame = pd.DataFrame(lengths, columns=["true_taill", "predicted_taill"])
-    return frame.assign(case=range(1, 102), holdout=frame.index % 5 == 0)
+    return frame.assign(case=range(1, 102), used_for_training=frame.index % 5 != 0)
 
 
 def get_legend(figure):
@@ -45,7 +45,7 @@ def test_plot_tells_groups_apart_in_the_legend(predictions):
     figure = plot_predictions(predictions, None, subtitle="")
 
     labels = [text.get_text() for text in get_legend(figure).get_texts()]
-    assert labels == ["true length", "predicted, training (80 animals)", "predicted, held out (21 animals)"]
+    assert labels == ["true length", "predicted, trained on (80 animals)", "predicted, not trained on (21 animals)"]
 
 
 def test_plot_puts_true_and_predicted_of_an_animal_at_the_same_place(predictions):
@@ -53,25 +53,26 @@ def test_plot_puts_true_and_predicted_of_an_animal_at_the_same_place(predictions
     ordered = predictions.sort_values("true_taill")
 
     assert points["true length"][:, 1].tolist() == ordered["true_taill"].tolist()
-    drawn = np.concatenate([points["predicted, training"], points["predicted, held out"]])
+    drawn = np.concatenate([points["predicted, trained on"], points["predicted, not trained on"]])
     assert drawn[drawn[:, 0].argsort(), 1].tolist() == ordered["predicted_taill"].tolist()
-    held_out = ordered.loc[ordered["holdout"], "predicted_taill"]
-    assert points["predicted, held out"][:, 1].tolist() == held_out.tolist()
+    unseen = ordered.loc[~ordered["used_for_training"], "predicted_taill"]
+    assert points["predicted, not trained on"][:, 1].tolist() == unseen.tolist()
 
 
-def test_plot_does_without_groups(predictions):
-    points = get_markers(plot_predictions(predictions.drop(columns="holdout"), None, subtitle=""))
+@pytest.mark.parametrize(("known", "label"), [(True, "trained on"), (False, "not trained on")])
+def test_plot_shows_no_group_that_is_empty(predictions, known, label):
+    points = get_markers(plot_predictions(predictions.assign(used_for_training=known), None, subtitle=""))
 
-    assert set(points) == {"true length", "predicted"}
+    assert set(points) == {"true length", f"predicted, {label}"}
 
 
 def test_plot_puts_animals_without_true_length_last(predictions):
     predictions.loc[:9, "true_taill"] = float("nan")
 
-    points = get_markers(plot_predictions(predictions.drop(columns="holdout"), None, subtitle=""))
+    points = get_markers(plot_predictions(predictions.assign(used_for_training=False), None, subtitle=""))
 
     assert len(points["true length"]) == 91
-    assert points["predicted"][-10:, 1].tolist() == sorted(predictions["predicted_taill"].head(10))
+    assert points["predicted, not trained on"][-10:, 1].tolist() == sorted(predictions["predicted_taill"].head(10))
 
 
 def test_plot_does_without_any_true_length(predictions):
@@ -111,10 +112,11 @@ def test_plot_keeps_picture_legend_and_text_off_the_data(predictions):
     ("spoil", "message"),
     [
         (lambda rows: rows.drop(columns=["case", "true_taill"]), r"\['case', 'true_taill'\]"),
+        (lambda rows: rows.drop(columns="used_for_training"), r"\['used_for_training'\]"),
         (lambda rows: rows.head(0), "no predictions"),
         (lambda rows: rows.assign(predicted_taill=rows["predicted_taill"].where(rows["case"] != 7)), "first case 7"),
     ],
-    ids=["missing column", "no rows", "missing prediction"],
+    ids=["missing column", "not known what was trained on", "no rows", "missing prediction"],
 )
 def test_plot_refuses_predictions_that_it_cannot_draw(predictions, spoil, message):
     with pytest.raises(InputError, match=message):
