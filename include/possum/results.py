@@ -55,8 +55,8 @@ def publish_plot(
         predictions: see join_predictions.
         uri: for the object, ``s3://...``.
         model: ``run_id``, ``experiment_id``, ``name``, ``version``, ``metrics`` of the model.
-        other_animals: a name for the batch if it is not the animals that the model came with: its picture must not
-            take the place of the model's own one, so it lies in a folder of this name, and not in include/plots.
+        other_animals: a name for a batch that somebody chose to score, instead of the event's animals: its picture must
+            not take the place of theirs, so it lies in a folder of this name, and not in include/plots.
 
     Returns:
         ``{"uri", "sha256", "artifact"}``, the last one the path among the run's artifacts.

@@ -13,10 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).parents[2]
-# What the image skips as a whole: all tests need hypothesis ...
+# what the image skips as a whole: all tests need hypothesis
 SKIPPED = {"tests/unit/possum/test_possum_schema_properties.py", "tests/unit/test_holdout_properties.py"}
-# ... or the import of tests.support.http_server meets the check for the local stack in tests/support/__init__.py
-SKIPPED |= {"tests/unit/test_mlflow_api.py", "tests/unit/test_notifications.py"}
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("hypothesis") is None,

@@ -11,7 +11,7 @@ from include.errors import ConfigurationError
 from include.mlflow_api import MLflowApiError, call_mlflow
 from include.mlflow_experiment import create_or_restore_experiment, get_experiment_id, is_usable, list_experiments
 from include.mlflow_registry import find_model_version, list_registered_models
-from tests.support.http_server import answering
+from tests.fakes.http_server import answering
 
 DELETED = {"experiment_id": "7", "name": "Possum_tails", "lifecycle_stage": "deleted"}
 ACTIVE = DELETED | {"lifecycle_stage": "active"}

@@ -12,7 +12,7 @@ from werkzeug import Request, Response
 from include import notifications
 from include.dag_defaults import DEFAULT_ARGS
 from include.settings import Settings
-from tests.support.http_server import answering
+from tests.fakes.http_server import answering
 
 # pragma: allowlist nextline secret, because it is made up
 SECRET = "t0ps3cret"

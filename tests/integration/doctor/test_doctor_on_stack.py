@@ -11,8 +11,8 @@ from werkzeug import Request, Response
 from include import doctor
 from include.doctor import checks, examine
 from include.settings import settings
+from tests.fakes.http_server import answering
 from tests.fakes.wandb_server import FakeWandb
-from tests.support.http_server import answering
 from tests.support.local_stack import RunningStack, free_ports
 
 

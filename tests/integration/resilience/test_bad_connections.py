@@ -19,7 +19,7 @@ from airflow.utils.context import Context
 from werkzeug import Request, Response
 
 from include.settings import settings
-from tests.support.http_server import answering
+from tests.fakes.http_server import answering
 
 if TYPE_CHECKING:
     from airflow.models.dag import DAG
