@@ -186,6 +186,11 @@ def stop(stack: Stack) -> None:
     with contextlib.suppress(NotRunning, OSError, xmlrpc.client.Error):
         proxy = supervisor(stack)
         pid = proxy.getPID()
+        # all of Airflow at once; what they need ends after them, one after the other, in the order of supervisord.conf
+        for name in stack.programs:
+            if name not in ("postgres", "s3", "mlflow", "redis", "gateway"):
+                with contextlib.suppress(xmlrpc.client.Fault):  # it does not run
+                    proxy.stopProcess(name, False)
         proxy.shutdown()
         with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired), console.status("stopping"):
             psutil.Process(pid).wait(STOP_TIMEOUT)
