@@ -65,7 +65,6 @@ class LoadCheckedFileOperator(LoadFileOperator):
         rows = check_csv(content, self.name)
         digest = sha256_hex(content)
         self.log.info("%s: %d rows, SHA-256 %s, as it should be", name, rows, digest)
-        context["ti"].xcom_push(DIGEST, digest)
         with TemporaryDirectory() as place:
             checked = Path(place, f"{self.name}.csv")
             checked.write_bytes(content)
@@ -74,4 +73,6 @@ class LoadCheckedFileOperator(LoadFileOperator):
             # types as the data dictionary has them; the SDK would guess them from the first thousand rows
             self.input_file.load_options = [PandasLoadOptions(dtype=load_dtypes(self.name))]
             # not super().execute: Airflow 2.11 warns of one execute in another
-            return self.load_data(self.input_file, context)
+            table = self.load_data(self.input_file, context)
+        context["ti"].xcom_push(DIGEST, digest)
+        return table
