@@ -24,8 +24,8 @@ from include.settings import INCLUDE, settings
 from include.sources import CSV_SOURCE
 from include.task_errors import fail_at_once
 
-NEEDED = {"experiment_id", "run_id", "model_uri", "name", "version", "metrics", "animals_uri", "animals_sha256"}
-NEEDED |= {"trained_on_uri", "trained_on_sha256"}
+MODEL = {"name", "version", "model_uri", "run_id", "experiment_id", "metrics", "trained_on_uri", "trained_on_sha256"}
+NEEDED = MODEL | {"animals_uri", "animals_sha256"}
 
 
 @dag(

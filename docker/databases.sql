@@ -28,10 +28,11 @@ REVOKE ALL ON DATABASE postgres FROM PUBLIC;
 REVOKE ALL ON DATABASE template1 FROM PUBLIC;
 
 -- MLflow makes and changes its tables itself: its database is its own. The warehouse's belongs to the superuser, in older
--- volumes too; its role owns the schema of the tables, and may make schemas (CREATE), which `make doctor` tries.
+-- volumes too; its role owns the schema of the tables, and nothing else.
 SELECT format('ALTER DATABASE %I OWNER TO %I', name, CASE use WHEN 'store' THEN login ELSE current_user END)
 FROM wanted ORDER BY use DESC \gexec
-SELECT format('GRANT CONNECT, CREATE ON DATABASE %I TO %I', name, login) FROM wanted WHERE use = 'warehouse' \gexec
+SELECT format('REVOKE ALL ON DATABASE %I FROM %I', name, login) FROM wanted WHERE use = 'warehouse' \gexec
+SELECT format('GRANT CONNECT ON DATABASE %I TO %I', name, login) FROM wanted WHERE use = 'warehouse' \gexec
 SELECT format('database %s for %s', name, login) AS ready FROM wanted;
 SELECT count(*) = 1 AS here, max(name) AS database, max(login) AS role FROM wanted WHERE use = 'warehouse' \gset
 \if :here

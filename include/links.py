@@ -114,7 +114,7 @@ def record_link(link: type[RecordedLink], url: str | None, *, said: bool = False
     from airflow.operators.python import get_current_context
 
     with suppress(AirflowException):
-        _push_link(get_current_context()["ti"], link, url)
+        get_current_context()["ti"].xcom_push(link.key, url)
 
 
 def record_model(model: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ Made for Airflow tasks: each task is a process of its own, may be tried again, a
 What the bounds amount to is measured in tests/integration/wandb.
 """
 
-import fcntl
 import http.client
 import json
 import logging
@@ -34,6 +33,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from include.errors import ConfigurationError, InputError
 from include.object_store import sha256_hex
@@ -207,7 +208,8 @@ def tracked_run(
     if target.online:
         _check_reachable(target)
     place = _fresh_folder(run_id, job_type)
-    with _in_use(place), _environment(place):
+    # held while this process lives, however that ends
+    with FileLock(place / LOCK_FILE), _environment(place):
         try:
             about = {"group": group, "name": name, "tags": list(tags) or None, "config": dict(config or {}) or None}
             # a resumed run keeps the job type under which it began
@@ -475,7 +477,7 @@ def _fresh_folder(run_id: str, job_type: str) -> Path:
     try:
         tries.mkdir(parents=True, exist_ok=True)
         for former in tries.iterdir():
-            if not _is_in_use(former):
+            if former.is_dir() and not _is_in_use(former):
                 shutil.rmtree(former, ignore_errors=True)
         place = tries / f"try-{uuid.uuid4().hex[:8]}"
         place.mkdir()
@@ -485,23 +487,12 @@ def _fresh_folder(run_id: str, job_type: str) -> Path:
     return place
 
 
-@contextmanager
-def _in_use(place: Path) -> Iterator[None]:
-    """Mark the folder as this process's; the mark ends with the process, however that ends."""
-    with (place / LOCK_FILE).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _is_in_use(place: Path) -> bool:
     try:
-        with (place / LOCK_FILE).open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with FileLock(place / LOCK_FILE, timeout=0):
+            return False
+    except Timeout:
         return True
-    except (FileNotFoundError, NotADirectoryError):  # as earlier versions of this module have left it
-        return False
-    return False
 
 
 def _folders(place: Path) -> dict[str, str]:

@@ -23,6 +23,7 @@ POSTGRES_BIN = Path((_WHEEL and _WHEEL.origin) or "").parent / "pginstall18" / "
 POSTGRES_SYSTEM_USER = "pgserver"  # PostgreSQL refuses to run as root; this is the name that the wheel uses
 MARK = "LOCAL_STACK_MARK"  # in the environment of every process of a stack: its state folder
 AIRFLOW_LOGIN = ("admin", "admin")  # as in the Astro stack; the webserver listens on loopback only
+AIRFLOW_PROGRAMS = ("scheduler", "triggerer", "webserver")
 CELERY_WORKERS = ("worker1", "worker2")
 LOG_BUCKET = "airflowlogs"  # with EXECUTOR=celery: workers share no disk with the webserver
 MAX_SOCKET_PATH = 100  # bytes; the limit is 104 on macOS, 108 on Linux
@@ -145,7 +146,7 @@ class Stack:
     @property
     def programs(self) -> tuple[str, ...]:
         """The programs of supervisord.conf that this stack runs."""
-        always = ("postgres", "s3", "mlflow", "scheduler", "triggerer", "webserver")
+        always = ("postgres", "s3", "mlflow", *AIRFLOW_PROGRAMS)
         return (*always, "redis", "gateway", *CELERY_WORKERS) if self.executor == "celery" else always
 
     @property

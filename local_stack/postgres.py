@@ -110,7 +110,8 @@ def ensure_databases(stack: Stack) -> None:
             cursor.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(identifier, owner))
         for name in (*DATABASES, "postgres", "template1"):
             cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
-        cursor.execute("GRANT CONNECT, CREATE ON DATABASE warehouse TO warehouse")  # CREATE: the doctor makes a schema
+        cursor.execute("REVOKE ALL ON DATABASE warehouse FROM warehouse")
+        cursor.execute("GRANT CONNECT ON DATABASE warehouse TO warehouse")
     schema = sql.Identifier(settings.warehouse_schema)
     with closing(connect(stack, "warehouse")) as connection, connection.cursor() as cursor:
         cursor.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))

@@ -13,9 +13,8 @@ import psutil
 from local_stack.config import MARK, Stack
 
 PROGRAM = "SUPERVISOR_PROCESS_NAME"  # in the environment of all that supervisord starts, and of their children
-AT_WORK = (
-    "airflow task"  # in the command line of a process that works on a task: "airflow tasks run", "airflow task runner"
-)
+# in the command line of a process that works on a task: "airflow tasks run ...", "airflow task runner: ..."
+AT_WORK = "airflow task"
 
 
 def marked_processes(stack: Stack) -> list[psutil.Process]:

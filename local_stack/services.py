@@ -20,7 +20,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from local_stack import postgres, preflight
-from local_stack.config import AIRFLOW_LOGIN, LOG_BUCKET, Ports, Stack
+from local_stack.config import AIRFLOW_LOGIN, AIRFLOW_PROGRAMS, CELERY_WORKERS, LOG_BUCKET, Ports, Stack
 from local_stack.processes import marked_processes
 
 START_TIMEOUT = 180  # seconds for the whole stack to become healthy
@@ -187,10 +187,9 @@ def stop(stack: Stack) -> None:
         proxy = supervisor(stack)
         pid = proxy.getPID()
         # all of Airflow at once; what they need ends after them, one after the other, in the order of supervisord.conf
-        for name in stack.programs:
-            if name not in ("postgres", "s3", "mlflow", "redis", "gateway"):
-                with contextlib.suppress(xmlrpc.client.Fault):  # it does not run
-                    proxy.stopProcess(name, False)
+        for name in (*AIRFLOW_PROGRAMS, *CELERY_WORKERS):
+            with contextlib.suppress(xmlrpc.client.Fault):  # it does not run
+                proxy.stopProcess(name, False)
         proxy.shutdown()
         with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired), console.status("stopping"):
             psutil.Process(pid).wait(STOP_TIMEOUT)

@@ -40,11 +40,11 @@ class Repeated:
     versions: dict[int, str]
 
 
-def follow(stack: RunningStack, feature_eng: str, began: datetime) -> Round:
-    """Wait for a run of feature_eng and for the runs that follow from it."""
+def follow(stack: RunningStack, feature_eng: str, began: datetime, known: tuple[str, ...] = ()) -> Round:
+    """Wait for a run of feature_eng and for the runs that follow from it, other than the known runs of train."""
     airflow = stack.airflow
     airflow.wait_for_success("feature_eng", feature_eng)
-    train = airflow.wait_for_triggered("train", feature_eng)
+    train = airflow.wait_for_triggered("train", feature_eng, known)
     airflow.wait_for_success("train", train)
     predict = airflow.wait_for_triggered("predict", train)
     airflow.wait_for_success("predict", predict)

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 
 from include import wandb_tracking as tracking
 from include.errors import ConfigurationError
@@ -109,7 +110,7 @@ def test_a_try_that_still_runs_keeps_its_folder_until_it_ends(tmp_path, monkeypa
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
     former = tracking._fresh_folder("r1", "train")
 
-    with tracking._in_use(former):
+    with FileLock(former / tracking.LOCK_FILE):
         tracking._fresh_folder("r1", "train")
         assert former.exists()
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support.possum_runs import (
     Round,
     champion_version,
     dataset_events,
+    follow,
     model_versions,
     read_csv,
     versions_of_run,
@@ -58,24 +60,16 @@ class FeaturesAgain:
 
     before: State
     after: State
-    features: dict[str, Any]
-    train: str
-    predict: str
+    round: Round
 
 
 @pytest.fixture(scope="module")
 def features_again(possum_stack: RunningStack, first: Round, by_hand: str) -> FeaturesAgain:
-    airflow, run = possum_stack.airflow, first.feature_eng
+    run = first.feature_eng
     before = state(possum_stack, run)
-    airflow.clear("feature_eng", run)
-    airflow.wait_for_success("feature_eng", run)
-    train = airflow.wait_for_triggered("train", run, known=(first.train,))
-    airflow.wait_for_success("train", train)
-    predict = airflow.wait_for_triggered("predict", train)
-    airflow.wait_for_success("predict", predict)
-    return FeaturesAgain(
-        before, state(possum_stack, run), airflow.xcom("feature_eng", run, "end"), train=train, predict=predict
-    )
+    possum_stack.airflow.clear("feature_eng", run)
+    again = follow(possum_stack, run, datetime.now(UTC), known=(first.train,))
+    return FeaturesAgain(before, state(possum_stack, run), again)
 
 
 class TestFeatureEngAgain:
@@ -84,7 +78,7 @@ class TestFeatureEngAgain:
         assert features_again.after == features_again.before
 
     def test_objects_are_still_what_the_events_say(self, stack, first, features_again):
-        assert features_again.features == first.features
+        assert features_again.round.features == first.features
         for name in ("features", "animals"):
             assert sha256_hex(stack.object(first.features[f"{name}_uri"])) == first.features[f"{name}_sha256"]
 
@@ -95,8 +89,8 @@ class TestFeatureEngAgain:
         log = stack.airflow.task_log("feature_eng", first.feature_eng, "build_features")
         assert f"using the transformer of MLflow run {first.features['scaler_run_id']}" in log
 
-    def test_training_that_follows_finds_the_model(self, stack, first, features_again):
-        assert stack.airflow.xcom("train", features_again.train, "train_model") == first.trained
+    def test_training_that_follows_finds_the_model(self, first, features_again):
+        assert features_again.round.trained == first.trained
 
 
 @dataclass(frozen=True)
@@ -176,10 +170,8 @@ class TestRejectedModel:
         assert model["run_id"] != version.run_id
         assert first.features.items() <= model.items()
         # the same animals by the same model, before the training and after it
-        before, after = (
-            stack.airflow.xcom("predict", run, "save_predictions") for run in (features_again.predict, rejected.predict)
-        )
-        assert before["sha256"] == after["sha256"]
+        after = stack.airflow.xcom("predict", rejected.predict, "save_predictions")
+        assert features_again.round.predictions["sha256"] == after["sha256"]
         assert (
             read_csv(stack.object(after["uri"]))["predicted_taill"].std() > 1
         )  # the stiff model says much the same of all

@@ -1,7 +1,6 @@
 """Break things on a running stack at a chosen moment, and count what is left."""
 
 import contextlib
-import json
 import os
 import signal
 import threading
@@ -225,14 +224,6 @@ def pid_of(stack: RunningStack, name: str) -> int:
 def kill_service(stack: RunningStack, name: str) -> None:
     """SIGKILL for a service, which supervisord starts again."""
     os.kill(pid_of(stack, name), signal.SIGKILL)
-
-
-def handed_over(stack: RunningStack, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-    """What the dataset events of the run carry."""
-    rows = stack.query(
-        "SELECT extra FROM dataset_event WHERE source_dag_id = %s AND source_run_id = %s", dag_id, run_id
-    )
-    return [json.loads(extra) if isinstance(extra, str) else extra for (extra,) in rows]
 
 
 # What must hold afterwards, whatever broke

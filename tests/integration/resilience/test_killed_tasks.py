@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from include.datasets import MODEL_TRAINED, POSSUM_FEATURES
 from include.settings import settings
 from include.wandb_tracking import run_id_for
 from tests.integration.resilience.breaking import (
@@ -18,14 +19,13 @@ from tests.integration.resilience.breaking import (
     champion_predicts,
     counted,
     digest,
-    handed_over,
     killing,
     tries,
     unfinished_or_twice,
     wait_until_idle,
 )
 from tests.support.local_stack import RunningStack
-from tests.support.possum_runs import Round, follow, mlflow_runs, read_csv, versions_of_run
+from tests.support.possum_runs import Round, dataset_events, follow, mlflow_runs, read_csv, versions_of_run
 
 TABLE = "pred_killed"
 TASKS: tuple[Task, ...] = (
@@ -108,9 +108,9 @@ def test_task_was_killed_and_succeeded_at_its_next_try(breakable, killed, task):
 
 
 def test_objects_are_what_the_events_say(breakable, killed):
-    (features,) = handed_over(breakable, "feature_eng", killed.possum.feature_eng)
+    (features,) = dataset_events(breakable, POSSUM_FEATURES.uri, killed.possum.feature_eng)
     assert features == killed.possum.features
-    (model,) = handed_over(breakable, "train", killed.possum.train)
+    (model,) = dataset_events(breakable, MODEL_TRAINED.uri, killed.possum.train)
     for name in ("features", "animals"):
         assert digest(breakable, model[f"{name}_uri"]) == model[f"{name}_sha256"]
     for outcome in (killed.possum.plot, killed.possum.predictions):

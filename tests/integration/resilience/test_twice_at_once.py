@@ -105,11 +105,8 @@ def test_registering_twice_makes_one_version(breakable, stack_connections, train
 
 
 def test_replacing_predictions_twice_leaves_one_whole_table(breakable, stack_connections):
-    from airflow.providers.postgres.hooks.postgres import PostgresHook
-
     from include.churn.warehouse import replace_predictions
 
-    PostgresHook(settings.postgres_conn_id).run(f"CREATE SCHEMA IF NOT EXISTS {settings.warehouse_schema}")
     rows = 5_000
     predictions = pd.DataFrame({"customer_id": range(rows), "churn_probability": 0.5, "used_for_training": True})
     predictions["model_version"] = "m"

@@ -77,19 +77,6 @@ def test_all_services_listen_on_loopback_only(stack: RunningStack):
     assert {address.ip for address in listening} <= LOOPBACK
 
 
-def test_database_of_each_service_refuses_the_others(stack: RunningStack):
-    import psycopg2
-
-    with pytest.raises(psycopg2.OperationalError, match="permission denied"):
-        psycopg2.connect(
-            host="127.0.0.1",
-            port=stack.ports.postgres,
-            user="warehouse",
-            password=stack.stack.secrets.warehouse_password,
-            dbname="airflow",
-        )
-
-
 def test_secrets_can_be_read_by_their_user_only(stack: RunningStack):
     assert (stack.home / "secrets.json").stat().st_mode & 0o077 == 0
 

@@ -82,7 +82,11 @@ def test_warehouse_role_owns_its_schema_and_not_its_database(stack: RunningStack
     assert stack.query(
         f"CREATE TABLE {schema}.rights (n int); DROP TABLE {schema}.rights; SELECT 1", database="warehouse"
     )
-    for refused in ("ALTER DATABASE warehouse RENAME TO other", "CREATE TABLE public.rights (n int)"):
+    for refused in (
+        "ALTER DATABASE warehouse RENAME TO other",
+        "CREATE SCHEMA other",
+        "CREATE TABLE public.rights (n int)",
+    ):
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             stack.query(refused, database="warehouse")
 
@@ -97,6 +101,7 @@ def test_start_takes_the_database_from_a_role_that_owned_it(other_stack: LocalSt
     )
     other_stack.start()
     assert ask(other_stack, CONNECTABLE.format("warehouse")) == [("warehouse",)]
+    assert ask(other_stack, "SELECT has_database_privilege('warehouse', 'warehouse', 'CREATE')") == [(False,)]
     assert ask(other_stack, "SELECT datdba::regrole::text FROM pg_database WHERE datname = 'warehouse'") == [
         ("postgres",)
     ]
@@ -138,6 +143,7 @@ def test_databases_sql_gives_the_role_one_schema(stack: RunningStack) -> None:
         assert ask(stack, CONNECTABLE.format("sales-role")) == [("sales base",)]
         owner = "SELECT datdba::regrole::text FROM pg_database WHERE datname = 'sales base'"
         assert ask(stack, owner) == [("postgres",)]
+        assert ask(stack, "SELECT has_database_privilege('sales-role', 'sales base', 'CREATE')") == [(False,)]
         schemas = "SELECT nspname FROM pg_namespace WHERE has_schema_privilege('sales-role', oid, 'CREATE')"
         assert ask(stack, schemas, "sales base") == [("of its own",)]
     finally:
