@@ -48,7 +48,7 @@ SQL_PARAMETERS = {
     template_searchpath=str(INCLUDE),
     params={
         "source": Param(
-            settings.churn_data_dir,
+            settings.churn.data_dir,
             type="string",
             minLength=1,
             description="Folder of the five CSVs: relative to include/, or s3://bucket/prefix",
@@ -86,7 +86,7 @@ def customer_analytics() -> None:
         aws_conn_id=settings.aws_conn_id,
         map_index_template="{{ task.bucket_name }}",
         doc_md="Make the two buckets, one task each; those that are there stay as they are.",
-    ).expand(bucket_name=[settings.xcom_bucket, settings.churn_model_bucket])
+    ).expand(bucket_name=[settings.xcom_bucket, settings.churn.model_bucket])
 
     @task_group
     def extract_and_load() -> None:
@@ -254,7 +254,7 @@ def customer_analytics() -> None:
         if not drift["detected"]:
             raise AirflowSkipException(drift["sentence"])
         log.warning("%s. Report: %s", drift["sentence"], drift["report"])
-        reference = {"model": settings.churn_artifact_name, "version": drift["model_version"], "dag_run": run_id}
+        reference = {"model": settings.churn.artifact_name, "version": drift["model_version"], "dag_run": run_id}
         hand_over(outlet_events, DRIFT_DETECTED, reference)
 
     loaded = extract_and_load()

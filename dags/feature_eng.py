@@ -24,7 +24,7 @@ from include.task_errors import fail_at_once
 
 def data_file(folder: str) -> File:
     """An object of this run in the data bucket."""
-    path = f"s3://{settings.data_bucket_name}/{folder}/{{{{ run_key(run_id) }}}}/{settings.file_path}"
+    path = f"s3://{settings.data_bucket_name}/{folder}/{{{{ run_key(run_id) }}}}/{settings.possum.file_path}"
     return File(path=path, conn_id=settings.aws_conn_id)
 
 
@@ -45,7 +45,7 @@ figures, model card and plot (train, predict), runs *Drift check* compare scored
     user_defined_macros={"run_key": run_key},
     params={
         "source": Param(
-            settings.file_path,
+            settings.possum.file_path,
             type="string",
             title="The animals' CSV",
             pattern=CSV_SOURCE,
@@ -63,7 +63,7 @@ def feature_eng() -> None:
         aws_conn_id=settings.aws_conn_id,
         map_index_template="{{ task.bucket_name }}",
         doc_md="Make the three buckets, one task each; those that are there stay as they are.",
-    ).expand(bucket_name=settings.buckets)
+    ).expand(bucket_name=[settings.data_bucket_name, settings.mlflow_artifact_bucket, settings.xcom_bucket])
 
     @task_group
     def prepare_mlflow_experiment() -> Any:
@@ -73,14 +73,16 @@ def feature_eng() -> None:
             """All experiments of the wanted name, deleted ones too."""
             from include.mlflow_experiment import list_experiments
 
-            return list_experiments(settings.experiment_name)
+            return list_experiments(settings.possum.experiment_name)
 
         @task.branch
         def check_if_experiment_exists(experiments: list[dict[str, Any]]) -> str:
             """Is there an experiment of that name that is not deleted?"""
             from include.mlflow_experiment import is_usable
 
-            chosen = "experiment_exists" if is_usable(experiments, settings.experiment_name) else "create_experiment"
+            chosen = (
+                "experiment_exists" if is_usable(experiments, settings.possum.experiment_name) else "create_experiment"
+            )
             return f"prepare_mlflow_experiment.{chosen}"
 
         experiment_exists = EmptyOperator(task_id="experiment_exists", doc_md="Nothing to do: it is there.")
@@ -92,7 +94,7 @@ def feature_eng() -> None:
             from include.mlflow_experiment import create_or_restore_experiment
 
             location = f"s3://{settings.mlflow_artifact_bucket}/"
-            return create_or_restore_experiment(experiments, settings.experiment_name, location)
+            return create_or_restore_experiment(experiments, settings.possum.experiment_name, location)
 
         @task(trigger_rule="none_failed_min_one_success")
         @fail_at_once
@@ -100,8 +102,8 @@ def feature_eng() -> None:
             """The experiment's id, whichever way it came to be."""
             from include.mlflow_experiment import describe_experiment, get_experiment_id
 
-            describe_experiment(settings.experiment_name, EXPERIMENT_NOTE)
-            return get_experiment_id(settings.experiment_name)
+            describe_experiment(settings.possum.experiment_name, EXPERIMENT_NOTE)
+            return get_experiment_id(settings.possum.experiment_name)
 
         experiments = list_existing_experiments()
         experiment_id = get_current_experiment_id()

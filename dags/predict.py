@@ -112,7 +112,7 @@ def predict() -> None:
             dag=context["dag"],
             mlflow_conn_id=settings.mlflow_conn_id,
             model_uri=model_uri,
-            data=data.drop(columns=[settings.key_column]),
+            data=data.drop(columns=[settings.possum.key_column]),
         )
         return operator.predict()
 
@@ -134,7 +134,7 @@ def predict() -> None:
 
         connect_mlflow()
         key = run_key(str(run_id))
-        uri = f"s3://{settings.data_bucket_name}/plots/{key}/{settings.plot_file_name}"
+        uri = f"s3://{settings.data_bucket_name}/plots/{key}/{settings.possum.plot_file_name}"
         return results.publish_plot(predictions, uri, model, other_animals=key if source else None)
 
     @task
@@ -143,7 +143,7 @@ def predict() -> None:
         """The predictions as CSV in the data bucket."""
         from include.possum import results
 
-        uri = f"s3://{settings.data_bucket_name}/predictions/{run_key(str(run_id))}/{settings.predictions_file_name}"
+        uri = f"s3://{settings.data_bucket_name}/predictions/{run_key(str(run_id))}/{settings.possum.predictions_file_name}"
         return results.save_predictions(predictions, uri)
 
     model = fetch_model_run_id()["model"]

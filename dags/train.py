@@ -18,7 +18,7 @@ from include.mlflow_registry import EnsureModelVersionOperator, EnsureRegistered
 from include.settings import INCLUDE, settings
 from include.task_errors import fail_at_once
 
-MODEL = {"mlflow_conn_id": settings.mlflow_conn_id, "name": settings.registered_model_name}
+MODEL = {"mlflow_conn_id": settings.mlflow_conn_id, "name": settings.possum.registered_model_name}
 VERSION = "{{ ti.xcom_pull(task_ids='register_model.create_model_version')['model_version']['version'] }}"
 NEEDED = {"features_uri", "features_sha256", "animals_uri", "animals_sha256", "scaler_run_id", "scaler_model_uri"}
 
@@ -65,7 +65,7 @@ def train() -> None:
         """The id of the MLflow experiment."""
         from include.mlflow_experiment import get_experiment_id
 
-        return get_experiment_id(settings.experiment_name)
+        return get_experiment_id(settings.possum.experiment_name)
 
     @task
     @fail_at_once
@@ -92,7 +92,7 @@ def train() -> None:
             """Does the registry know a model of that name?"""
             from include.mlflow_registry import list_registered_models
 
-            known = list_registered_models(settings.registered_model_name)
+            known = list_registered_models(settings.possum.registered_model_name)
             return f"register_model.{'model_already_registered' if known else 'create_registered_model'}"
 
         model_already_registered = EmptyOperator(

@@ -3,7 +3,7 @@
 -- Names and passwords are those of .env, so that they are written down once; a database on another host is left alone.
 \set warehouse `printenv AIRFLOW_CONN_POSTGRES_DEFAULT`
 \set store `printenv MLFLOW_BACKEND_STORE_URI`
-\set tables `printenv WAREHOUSE_SCHEMA || echo tmp_astro`
+\set tables `printenv CHURN_WAREHOUSE_SCHEMA || echo tmp_astro`
 SET client_min_messages = warning;
 
 CREATE TEMPORARY TABLE wanted AS

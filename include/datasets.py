@@ -4,6 +4,6 @@ from airflow.datasets import Dataset
 
 from include.settings import settings
 
-POSSUM_FEATURES = Dataset(f"s3://{settings.data_bucket_name}_{settings.file_path}")
+POSSUM_FEATURES = Dataset(f"s3://{settings.data_bucket_name}_{settings.possum.file_path}")
 DRIFT_DETECTED = Dataset("drift_detected")
 MODEL_TRAINED = Dataset("model_trained")

@@ -58,7 +58,7 @@ class Finding:
 
 def checks() -> dict[str, Callable[[], str]]:
     """All checks by label; cheap, so that a DAG file can ask for the labels."""
-    buckets = dict.fromkeys([*settings.buckets, settings.churn_model_bucket])
+    buckets = dict.fromkeys(settings.buckets)
     return {
         "Versions": check_versions,
         "Airflow": check_airflow,
@@ -304,7 +304,7 @@ def check_postgres() -> str:
         if "does not exist" in said:
             raise Trouble(f"{where}: there is no such database", f"make it, or correct the schema of {name}") from error
         raise Trouble(f"{where} does not answer ({said})", f"{START}, or correct host and port of {name}") from error
-    schema = settings.warehouse_schema
+    schema = settings.churn.warehouse_schema
     with closing(session), session.cursor() as cursor:
         try:
             # as the Astro SDK does; "if not exists" alone asks for a right that an existing schema makes needless
@@ -433,14 +433,14 @@ def check_ports() -> str:
 
 
 def check_notifications() -> str:
-    """NOTIFY_URL, if it is set, is one that Apprise understands; nothing is sent."""
+    """PIPELINES_NOTIFY_URL, if it is set, is one that Apprise understands; nothing is sent."""
     from include.notifications import understood
 
-    if not settings.notify_url:
-        return "failures are told in the log only (NOTIFY_URL is not set)"
-    if problem := understood(settings.notify_url.get_secret_value()):
+    if not settings.pipelines.notify_url:
+        return "failures are told in the log only (PIPELINES_NOTIFY_URL is not set)"
+    if problem := understood(settings.pipelines.notify_url.get_secret_value()):
         raise Trouble(*problem)
-    return "failures are told in the log and where NOTIFY_URL says"
+    return "failures are told in the log and where PIPELINES_NOTIFY_URL says"
 
 
 # what several need

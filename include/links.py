@@ -82,7 +82,7 @@ class ObjectsLink(RecordedLink):
     @classmethod
     def is_possible(cls) -> bool:
         """Only where the settings say how a browser finds objects."""
-        return bool(settings.object_ui_url)
+        return bool(settings.pipelines.object_ui_url)
 
 
 LINKS: tuple[type[RecordedLink], ...] = (
@@ -156,7 +156,7 @@ def _push_link(ti: Any, link: type[RecordedLink], url: str) -> None:
 
 def experiment_url(experiment_id: str) -> str:
     """The page of an MLflow experiment, as the user's browser finds it."""
-    return f"{settings.mlflow_ui_url.rstrip('/')}/#/experiments/{experiment_id}"
+    return f"{settings.pipelines.mlflow_ui_url.rstrip('/')}/#/experiments/{experiment_id}"
 
 
 def run_url(experiment_id: str, run_id: str) -> str:
@@ -166,11 +166,15 @@ def run_url(experiment_id: str, run_id: str) -> str:
 
 def model_url(name: str, version: str | None = None) -> str:
     """The page of a registered model or of its version, as the user's browser finds it."""
-    page = f"{settings.mlflow_ui_url.rstrip('/')}/#/models/{quote(name, safe='')}"
+    page = f"{settings.pipelines.mlflow_ui_url.rstrip('/')}/#/models/{quote(name, safe='')}"
     return f"{page}/versions/{version}" if version else page
 
 
 def object_url(uri: str) -> str:
     """The page of ``s3://bucket/key``, as the user's browser finds it; an empty string where there is none."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return (settings.object_ui_url or "").replace("{bucket}", quote(bucket)).replace("{key}", quote(key, safe=""))
+    return (
+        (settings.pipelines.object_ui_url or "")
+        .replace("{bucket}", quote(bucket))
+        .replace("{key}", quote(key, safe=""))
+    )

@@ -1,4 +1,4 @@
-"""What happens when a task has failed for good: a line in the log, and a message to whomever NOTIFY_URL names."""
+"""What happens when a task has failed for good: a line in the log, and a message to whomever PIPELINES_NOTIFY_URL names."""
 
 import logging
 from typing import Any
@@ -24,10 +24,10 @@ class FailureNotifier(BaseNotifier):
         """Tell which task failed and why; a message that cannot be sent is said in the log, and no more."""
         message = describe_failure(context)
         log.error(message)
-        if settings.notify_url:
+        if settings.pipelines.notify_url:
             title = f"Airflow: {context['ti'].dag_id} has failed"
             body = f"{message}\nLog: {context['ti'].log_url}"
-            if problem := send(settings.notify_url.get_secret_value(), title=title, body=body):
+            if problem := send(settings.pipelines.notify_url.get_secret_value(), title=title, body=body):
                 log.error("No message was sent: %s", problem)
 
 
@@ -52,7 +52,7 @@ def send(url: str, *, title: str, body: str) -> str | None:
         return f"{problem[0]}: {problem[1]}"
     target = apprise.Apprise(url.split())
     if not target.notify(title=title, body=body, notify_type=apprise.NotifyType.FAILURE, timeout=SECONDS):
-        return f"{_services(url)} did not take it: check NOTIFY_URL and the network"
+        return f"{_services(url)} did not take it: check PIPELINES_NOTIFY_URL and the network"
     return None
 
 
@@ -64,7 +64,7 @@ def understood(url: str) -> tuple[str, str] | None:
     mask_secret(url)
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its messages name the URL
     if not url.split() or not all(apprise.Apprise.instantiate(each) for each in url.split()):
-        problem = f"Apprise does not understand NOTIFY_URL ({_services(url)})"
+        problem = f"Apprise does not understand PIPELINES_NOTIFY_URL ({_services(url)})"
         return problem, "write it as in https://github.com/caronc/apprise/wiki"
     return None
 

@@ -108,7 +108,7 @@ def speed_page(stack: Stack) -> Iterator[str]:
     for dag_id in (*CHAIN, "customer_analytics"):
         airflow.unpause(dag_id)
     prepare_bucket(stack)
-    animals = read_animals(INCLUDE / settings.file_path, settings.file_path)
+    animals = read_animals(INCLUDE / settings.possum.file_path, settings.possum.file_path)
     # the first runs make buckets and environments; watching their memory would slow the others down
     with watched_memory(stack) as peaks:
         run_chain(airflow, stack, animals)
@@ -324,10 +324,10 @@ def scale_table(
 def many_animals(size: int) -> pd.DataFrame:
     """Animals like the real ones: drawn from them, with measurements a little changed, each a case of its own."""
     rng = np.random.default_rng(size)
-    real = read_animals(INCLUDE / settings.file_path, settings.file_path)
+    real = read_animals(INCLUDE / settings.possum.file_path, settings.possum.file_path)
     animals = real.sample(size, replace=True, random_state=size).reset_index(drop=True)
-    animals[settings.key_column] = np.arange(1, size + 1)
-    for column in (*settings.numeric_columns, settings.target_column):
+    animals[settings.possum.key_column] = np.arange(1, size + 1)
+    for column in (*settings.possum.numeric_columns, settings.possum.target_column):
         if column != "age":
             animals[column] = (animals[column] * rng.normal(1, 0.005, size)).round(1)
     return animals

@@ -200,7 +200,7 @@ class Stack:
             for name, value in os.environ.items()
             if not name.startswith(("AIRFLOW", "MLFLOW_", "AWS_", "PYTHON")) or name.startswith("AIRFLOW_CONN_")
         }
-        known = {name.upper() for name in type(settings).model_fields}
+        known = settings.variables()
         chosen = {name: value for name, value in os.environ.items() if name.upper() in known}
         connections = {f"AIRFLOW_CONN_{id_.upper()}": json.dumps(conn) for id_, conn in self.connections().items()}
         return self._fixed_environment() | connections | inherited | chosen | self._search_paths()
@@ -281,7 +281,7 @@ class Stack:
             "MLFLOW_S3_ENDPOINT_URL": self.s3_url,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_UI_URL": self.mlflow_url,
+            "PIPELINES_MLFLOW_UI_URL": self.mlflow_url,
             "RCLONE_AUTH_KEY": f'"{self.secrets.s3_access_key},{self.secrets.s3_secret_key}"',
             "PREDICTION_VENV_CACHE": str(self.home / "prediction-venvs"),
             "WANDB_DIR": str(self.wandb_dir),

@@ -268,7 +268,9 @@ def possum_lines(stack: Stack, airflow: Airflow, predict: FollowedRun) -> Iterat
     )
     yield f"  MLflow run        {stack.mlflow_url}/#/experiments/{model['experiment_id']}/runs/{model['run_id']}"
     yield f"  MLflow model      {stack.mlflow_url}/#/models/{model['name']}/versions/{model['version']}"
-    here = "" if stack.executor == "celery" else f"include/plots/{settings.plot_file_name}, "  # else on some worker
+    here = (
+        "" if stack.executor == "celery" else f"include/plots/{settings.possum.plot_file_name}, "
+    )  # else on some worker
     yield f"  plot              {here}{plot['uri']}"
     yield f"  predictions       {predictions['uri']}"
 
@@ -278,7 +280,7 @@ def churn_lines(stack: Stack, airflow: Airflow, churn: FollowedRun) -> Iterator[
     trained = airflow.xcom("customer_analytics", str(churn.run_id), "train")
     metrics = trained["metrics"]
     yield ""
-    yield f"[bold]Customer churn[/] {settings.churn_artifact_name}"
+    yield f"[bold]Customer churn[/] {settings.churn.artifact_name}"
     yield (
         f"  cross-validated   AUC {metrics['cv_roc_auc_mean']:.2f} ± {metrics['cv_roc_auc_std']:.2f}, on the "
         f"{metrics['training_rows']:.0f} training customers ({metrics['cv_parts']:.0f} parts; guessing: 0.50)"
@@ -294,7 +296,8 @@ def churn_lines(stack: Stack, airflow: Airflow, churn: FollowedRun) -> Iterator[
     yield f"  scored by         {airflow.xcom('customer_analytics', run_id, 'predict', 'drift')['model_version']}"
     risks = ", ".join(f"{name} ({probability:.0%})" for name, probability in top_risks(stack))
     yield f"  top risks         {risks}"
-    yield f"  all of them       table {settings.warehouse_schema}.pred_churn of the warehouse, 127.0.0.1:{stack.ports.postgres}"
+    table = f"{settings.churn.warehouse_schema}.pred_churn"
+    yield f"  all of them       table {table} of the warehouse, 127.0.0.1:{stack.ports.postgres}"
     yield f"  W&B run           {trained['wandb_run']}"
     yield f"  model             {trained['model_uri']}"
     yield f"  plots             {trained['plots']}"
@@ -302,7 +305,7 @@ def churn_lines(stack: Stack, airflow: Airflow, churn: FollowedRun) -> Iterator[
 
 def top_risks(stack: Stack) -> list[tuple[str, float]]:
     """Name and churn probability of the three customers who are most likely to leave, among those who have not left."""
-    schema = settings.warehouse_schema
+    schema = settings.churn.warehouse_schema
     query = sql.SQL(
         "SELECT first_name || ' ' || last_name, churn_probability FROM {} JOIN {} USING (customer_id) "
         "WHERE customer_id NOT IN (SELECT customer_id FROM {}) ORDER BY churn_probability DESC, customer_id LIMIT 3"

@@ -112,7 +112,7 @@ def ensure_databases(stack: Stack) -> None:
             cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
         cursor.execute("REVOKE ALL ON DATABASE warehouse FROM warehouse")
         cursor.execute("GRANT CONNECT ON DATABASE warehouse TO warehouse")
-    schema = sql.Identifier(settings.warehouse_schema)
+    schema = sql.Identifier(settings.churn.warehouse_schema)
     with closing(connect(stack, "warehouse")) as connection, connection.cursor() as cursor:
         cursor.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
         cursor.execute(sql.SQL("ALTER SCHEMA {} OWNER TO warehouse").format(schema))

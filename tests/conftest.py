@@ -25,8 +25,8 @@ def _isolate() -> str:
             del os.environ[name]
     from include import settings
 
-    for name in settings.Settings.model_fields:
-        os.environ.pop(name.upper(), None)
+    for name in (*settings.Settings.variables(), *settings.FORMER_NAMES):
+        os.environ.pop(name, None)
     importlib.reload(settings)
     home = tempfile.mkdtemp(prefix="airflow-home-")
     os.environ |= {

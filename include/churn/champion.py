@@ -106,7 +106,7 @@ def judge(features: pd.DataFrame, trained: dict[str, Any], dag_run: str) -> tupl
             write_object(champion_uri(), champion.model_dump_json(indent=1).encode())
         record = _describe(decision, before) | {"dag_run": dag_run, "model": newcomer.version}
         write_object(f"{about.folder}/gate/{run_key(dag_run)}.json", json.dumps(record, indent=1).encode())
-        card = render_card(about.model_dump(), settings.churn_artifact_name, decision.reason)
+        card = render_card(about.model_dump(), settings.churn.artifact_name, decision.reason)
         write_object(f"{about.folder}/{CARD_FILE}", card.encode())
     elif champion and reference.version and champion.reference != reference:
         # it became the champion offline, or at another server, and is published here only now

@@ -21,7 +21,9 @@ DIGEST = "sha256"  # XCom's key
 
 def warehouse_table(name: str) -> Table:
     """A table of the churn pipeline in the warehouse."""
-    return Table(name=name, conn_id=settings.postgres_conn_id, metadata=Metadata(schema=settings.warehouse_schema))
+    return Table(
+        name=name, conn_id=settings.postgres_conn_id, metadata=Metadata(schema=settings.churn.warehouse_schema)
+    )
 
 
 class LoadCheckedFileOperator(LoadFileOperator):

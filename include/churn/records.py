@@ -14,7 +14,7 @@ Record = TypeVar("Record", bound=BaseModel)
 
 def churn_folder() -> str:
     """Where everything about the churn models lies."""
-    return f"s3://{settings.churn_model_bucket}/{settings.churn_artifact_name}"
+    return f"s3://{settings.churn.model_bucket}/{settings.churn.artifact_name}"
 
 
 class StoredObject(BaseModel):

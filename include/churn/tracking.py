@@ -90,11 +90,11 @@ def train(
     ) as tracked:
         tracked.run.log(about.metrics)
         wandb_tracking.log_images(tracked, {name: contents[name] for name in about.plots})
-        card = render_card(about.model_dump(), settings.churn_artifact_name)
+        card = render_card(about.model_dump(), settings.churn.artifact_name)
         reference = wandb_tracking.publish_model(
             tracked,
             {MODEL_FILE: contents[MODEL_FILE], CARD_FILE: card.encode()},
-            settings.churn_artifact_name,
+            settings.churn.artifact_name,
             metadata={
                 "model_uri": about.model.uri,
                 **about.digests,
@@ -175,7 +175,7 @@ def make_model(
         metrics=metrics,
         plots={name: StoredObject.write(f"{folder}/plots/{name}.png", png) for name, png in pictures.items()},
     )
-    write_object(f"{folder}/{CARD_FILE}", render_card(about.model_dump(), settings.churn_artifact_name).encode())
+    write_object(f"{folder}/{CARD_FILE}", render_card(about.model_dump(), settings.churn.artifact_name).encode())
     write_object(f"{folder}/{ABOUT_FILE}", _dump(about))
     return about, pictures | {MODEL_FILE: content}
 
@@ -260,7 +260,7 @@ def predict(
                 "predictions/rows": len(predictions),
                 "predictions/mean_churn_probability": float(probability.mean()),
                 "predictions/above_one_half": int((probability > 0.5).sum()),
-                "predictions/table": f"{settings.warehouse_schema}.{table}",
+                "predictions/table": f"{settings.churn.warehouse_schema}.{table}",
                 "predictions/model_version": champion.version,
                 **{f"drift/{name.removeprefix('drift_')}": value for name, value in drift.metrics().items()},
                 "drift/finding": drift.sentence,
@@ -311,7 +311,7 @@ def check_drift(champion: Champion, features: pd.DataFrame) -> tuple[DriftReport
         features,
         categorical=[],
         numeric=champion.trained.columns,
-        significance=settings.drift_significance,
+        significance=settings.pipelines.drift_significance,
     )
     (log.warning if report.drifted else log.info)(report.sentence)
     title = f"Drift of {len(features):,} customers against {champion.version}"

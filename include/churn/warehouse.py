@@ -23,7 +23,7 @@ def replace_predictions(predictions: pd.DataFrame, name: str) -> None:
         name: of the table.
 
     """
-    schema = settings.warehouse_schema
+    schema = settings.churn.warehouse_schema
     table = sql.Identifier(schema, name)
     following = sql.Identifier(schema, f"{name}_next")
     rows = io.StringIO(predictions.to_csv(index=False, header=False))

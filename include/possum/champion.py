@@ -33,7 +33,7 @@ def judge(reference: dict[str, Any], version: str) -> Decision:
 
     """
     client = mlflow.MlflowClient()
-    name = settings.registered_model_name
+    name = settings.possum.registered_model_name
     animals = read_complete_animals(reference)
     held_out = holdout_rows(animals)
     holdout, training = animals[held_out], animals[~held_out]
@@ -47,10 +47,10 @@ def judge(reference: dict[str, Any], version: str) -> Decision:
     champion_losses, problem = None, None
     if champion:
         champion_losses, problem = score_champion(champion, newcomer, holdout)
-    target = holdout[settings.target_column]
+    target = holdout[settings.possum.target_column]
     decision = decide(
         squared_errors(target, newcomer.predict(holdout[input_columns()])),
-        squared_errors(target, np.full(len(holdout), training[settings.target_column].mean())),
+        squared_errors(target, np.full(len(holdout), training[settings.possum.target_column].mean())),
         champion_losses,
         champion_problem=problem,
     )
@@ -71,7 +71,7 @@ def judge(reference: dict[str, Any], version: str) -> Decision:
 def find_champion(client: mlflow.MlflowClient) -> Any | None:
     """The registered version with the alias champion, or None."""
     try:
-        return client.get_model_version_by_alias(settings.registered_model_name, CHAMPION)
+        return client.get_model_version_by_alias(settings.possum.registered_model_name, CHAMPION)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
@@ -96,7 +96,7 @@ def score_champion(champion: Any, newcomer: Any, holdout: pd.DataFrame) -> tuple
             return None, unusable
     if model.metadata.signature != newcomer.metadata.signature:
         return None, f"(version {champion.version}) has another signature"
-    return squared_errors(holdout[settings.target_column], model.predict(holdout[input_columns()])), None
+    return squared_errors(holdout[settings.possum.target_column], model.predict(holdout[input_columns()])), None
 
 
 def squared_errors(true: pd.Series, predicted: Any) -> np.ndarray:

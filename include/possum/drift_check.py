@@ -39,9 +39,9 @@ def check_batch(context: Any, model: dict[str, Any], batch: pd.DataFrame) -> Dri
     report = compare(
         reference,
         batch,
-        categorical=list(settings.categorical_columns),
-        numeric=list(settings.numeric_columns),
-        significance=settings.drift_significance,
+        categorical=list(settings.possum.categorical_columns),
+        numeric=list(settings.possum.numeric_columns),
+        significance=settings.pipelines.drift_significance,
     )
     title = f"Drift of {len(batch)} animals against {model['name']} version {model['version']}"
     tags = {

@@ -18,8 +18,8 @@ SCALER = "measurements"
 
 def feature_columns() -> list[str]:
     """Name the model's features in their order: site_1 ... site_7, Pop_Vic, Pop_other, sex_f, sex_m, age ... belly."""
-    encoded = [f"{column}_{value}" for column in settings.categorical_columns for value in CATEGORIES[column]]
-    return [*encoded, *settings.numeric_columns]
+    encoded = [f"{column}_{value}" for column in settings.possum.categorical_columns for value in CATEGORIES[column]]
+    return [*encoded, *settings.possum.numeric_columns]
 
 
 def fit_transformer(rows: pd.DataFrame) -> ColumnTransformer:
@@ -40,7 +40,7 @@ def fit_transformer(rows: pd.DataFrame) -> ColumnTransformer:
 
     """
     _check_rows(rows)
-    categorical, numeric = list(settings.categorical_columns), list(settings.numeric_columns)
+    categorical, numeric = list(settings.possum.categorical_columns), list(settings.possum.numeric_columns)
     encoder = OneHotEncoder(categories=[list(CATEGORIES[column]) for column in categorical], sparse_output=False)
     transformer = ColumnTransformer(
         [(ENCODER, encoder, categorical), (SCALER, StandardScaler(), numeric)],
@@ -65,23 +65,27 @@ def engineer_features(transformer: ColumnTransformer, rows: pd.DataFrame) -> pd.
 
     """
     _check_rows(rows)
-    target = [settings.target_column] if settings.target_column in rows else []
-    parts = [rows[[settings.key_column]], transformer.transform(rows), rows[target]]
+    target = [settings.possum.target_column] if settings.possum.target_column in rows else []
+    parts = [rows[[settings.possum.key_column]], transformer.transform(rows), rows[target]]
     return pd.concat(parts, axis=1).reset_index(drop=True)
 
 
 def scaler_statistics(transformer: ColumnTransformer) -> dict[str, float]:
     """Tell what the scaler learned, both halves: mean_<column> and scale_<column>, in the column's unit."""
     scaler = transformer.named_transformers_[SCALER]
-    means = {f"mean_{column}": float(mean) for column, mean in zip(settings.numeric_columns, scaler.mean_, strict=True)}
+    means = {
+        f"mean_{column}": float(mean)
+        for column, mean in zip(settings.possum.numeric_columns, scaler.mean_, strict=True)
+    }
     scales = {
-        f"scale_{column}": float(scale) for column, scale in zip(settings.numeric_columns, scaler.scale_, strict=True)
+        f"scale_{column}": float(scale)
+        for column, scale in zip(settings.possum.numeric_columns, scaler.scale_, strict=True)
     }
     return means | scales
 
 
 def _check_rows(rows: pd.DataFrame) -> None:
-    needed = [settings.key_column, *settings.categorical_columns, *settings.numeric_columns]
+    needed = [settings.possum.key_column, *settings.possum.categorical_columns, *settings.possum.numeric_columns]
     absent = [column for column in needed if column not in rows]
     if absent:
         raise InputError(f"The animals lack the columns {absent}. Read them with read_animals.")

@@ -163,7 +163,7 @@ def _rescale_in_each_fold(regressor: RidgeCV) -> Pipeline:
     the fold's own training rows gives. The one-hot columns use no statistics.
     """
     rescaling = ColumnTransformer(
-        [("rescale", StandardScaler(), list(settings.numeric_columns))], remainder="passthrough"
+        [("rescale", StandardScaler(), list(settings.possum.numeric_columns))], remainder="passthrough"
     )
     return Pipeline([("rescaling", rescaling), ("regressor", regressor)])
 
@@ -203,11 +203,11 @@ def evaluate_baseline(training_target: pd.Series, y_true: ArrayLike, *, prefix: 
 
 
 def _split_target(features: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-    columns = [*feature_columns(), settings.target_column]
+    columns = [*feature_columns(), settings.possum.target_column]
     absent = [column for column in columns if column not in features]
     if absent:
         raise InputError(f"The features lack the columns {absent}. Make them with engineer_features.")
     missing = features[columns].isna().sum()
     if missing.any():
         raise InputError(f"Values are missing: {missing[missing > 0].to_dict()}. Keep only what complete_rows returns.")
-    return features[feature_columns()], features[settings.target_column]
+    return features[feature_columns()], features[settings.possum.target_column]

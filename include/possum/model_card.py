@@ -73,7 +73,7 @@ def write_model_card(version: str) -> str:
     Returns the artifact's path.
     """
     client = mlflow.MlflowClient()
-    registered = client.get_model_version(settings.registered_model_name, version)
+    registered = client.get_model_version(settings.possum.registered_model_name, version)
     run = client.get_run(registered.run_id)
     site_out = run.data.metrics.get("site_out_rmse_cm")
     card = CARD.format(
@@ -85,8 +85,8 @@ def write_model_card(version: str) -> str:
         run_id=registered.run_id,
         estimator=run.data.tags["estimator_name"],
         gate=registered.tags.get("gate.reason", "not judged"),
-        inputs=", ".join((*settings.categorical_columns, *settings.numeric_columns)),
-        plot=settings.plot_file_name,
+        inputs=", ".join((*settings.possum.categorical_columns, *settings.possum.numeric_columns)),
+        plot=settings.possum.plot_file_name,
         site_out=SITE_OUT.format(site_out) if site_out else "",
     )
     client.log_text(registered.run_id, card, "model_card.md")
@@ -99,8 +99,8 @@ def write_model_card(version: str) -> str:
 
 def describe_model(client: mlflow.MlflowClient) -> None:
     """Description and tags of the registered model, for the registry's page; a description by someone else stays."""
-    name = settings.registered_model_name
-    inputs = ", ".join((*settings.categorical_columns, *settings.numeric_columns))
+    name = settings.possum.registered_model_name
+    inputs = ", ".join((*settings.possum.categorical_columns, *settings.possum.numeric_columns))
     if not client.get_registered_model(name).description:
         client.update_registered_model(name, MODEL_DESCRIPTION.format(name=name, inputs=inputs))
     for key, value in MODEL_TAGS.items():

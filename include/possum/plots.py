@@ -14,8 +14,8 @@ from include.errors import ConfigurationError, InputError
 from include.settings import settings
 
 WIDTH_PIXELS, HEIGHT_PIXELS, DOTS_PER_INCH = 1200, 675, 100
-KEY = settings.key_column
-TRUE, PREDICTED = f"true_{settings.target_column}", f"predicted_{settings.target_column}"
+KEY = settings.possum.key_column
+TRUE, PREDICTED = f"true_{settings.possum.target_column}", f"predicted_{settings.possum.target_column}"
 
 # Up to this many animals each has its case number below it; more would not be legible.
 LABELLED_ANIMALS = 40
@@ -133,7 +133,7 @@ def _draw_picture(figure: Figure, picture: Path) -> None:
     try:
         pixels = imread(picture)
     except (OSError, SyntaxError) as error:  # SyntaxError is how a broken PNG shows
-        raise ConfigurationError(f"The picture {picture} cannot be read: {error}. Set PICTURE_PATH.") from error
+        raise ConfigurationError(f"The picture {picture} cannot be read: {error}. Set POSSUM_PICTURE_PATH.") from error
     corner = figure.add_axes((0.865, 0.785, 0.12, 0.205))
     corner.imshow(pixels, interpolation="lanczos")
     corner.set_axis_off()

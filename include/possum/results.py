@@ -30,7 +30,7 @@ def join_predictions(features: pd.DataFrame, predictions: list[float], target: p
         One row for each scored animal: key, ``true_<target>``, ``predicted_<target>`` and ``used_for_training``.
 
     """
-    key, name = settings.key_column, settings.target_column
+    key, name = settings.possum.key_column, settings.possum.target_column
     scored = features[[key]].assign(**{f"predicted_{name}": predictions})
     joined = scored.merge(target[[key, name, "used_for_training"]], on=key, how="left", validate="one_to_one")
     log.info("%d predictions; for %d of them the true value is known", len(joined), joined[name].notna().sum())
@@ -67,12 +67,12 @@ def publish_plot(
         f"{model['name']} version {model['version']}: on the {metrics['rows_holdout']:.0f} holdout animals "
         f"R² {metrics['holdout_r2']:.2f}, RMSE {metrics['holdout_rmse_cm']:.2f} cm"
     )
-    png = figure_to_png(plot_predictions(predictions, INCLUDE / settings.picture_path, subtitle=subtitle))
+    png = figure_to_png(plot_predictions(predictions, INCLUDE / settings.possum.picture_path, subtitle=subtitle))
     sha256 = write_object(uri, png)
     folder_of_run = f"plots/{other_animals}" if other_animals else "plots"
-    artifact = f"{folder_of_run}/{settings.plot_file_name}"
+    artifact = f"{folder_of_run}/{settings.possum.plot_file_name}"
     with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder, settings.plot_file_name)
+        local = Path(folder, settings.possum.plot_file_name)
         local.write_bytes(png)
         mlflow.MlflowClient().log_artifact(model["run_id"], str(local), folder_of_run)
     log.info("Plot of %d animals: %s and artifact %s of the model's run", len(predictions), uri, artifact)
@@ -81,8 +81,8 @@ def publish_plot(
     if not other_animals:
         # for who has include/ on this machine; elsewhere it may be missing or not writable, and the object is what counts
         with suppress(OSError):
-            copy_atomically(png, INCLUDE / "plots" / settings.plot_file_name)
-            log.info("Copied to include/plots/%s", settings.plot_file_name)
+            copy_atomically(png, INCLUDE / "plots" / settings.possum.plot_file_name)
+            log.info("Copied to include/plots/%s", settings.possum.plot_file_name)
     return {"uri": uri, "sha256": sha256, "artifact": artifact}
 
 

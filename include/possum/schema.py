@@ -91,21 +91,23 @@ def build_schema(*, with_target: bool = True) -> pa.DataFrameSchema:
         ConfigurationError: if the settings name a column that this module does not describe.
 
     """
-    undescribed = [column for column in settings.categorical_columns if column not in CATEGORIES]
+    undescribed = [column for column in settings.possum.categorical_columns if column not in CATEGORIES]
     undescribed += [
-        column for column in (*settings.numeric_columns, settings.target_column) if column not in MEASUREMENTS
+        column
+        for column in (*settings.possum.numeric_columns, settings.possum.target_column)
+        if column not in MEASUREMENTS
     ]
     if undescribed:
         raise ConfigurationError(
             f"The settings name the columns {undescribed}, which include/possum/schema.py does not describe. Describe "
-            f"their values there, or set CATEGORICAL_COLUMNS to some of {list(CATEGORIES)} and NUMERIC_COLUMNS and "
-            f"TARGET_COLUMN to some of {list(MEASUREMENTS)}."
+            f"their values there, or set POSSUM_CATEGORICAL_COLUMNS to some of {list(CATEGORIES)} and POSSUM_NUMERIC_COLUMNS and "
+            f"POSSUM_TARGET_COLUMN to some of {list(MEASUREMENTS)}."
         )
-    columns = {settings.key_column: _describe_key()}
-    columns |= {column: _describe_category(column) for column in settings.categorical_columns}
-    columns |= {column: _describe_measurement(column) for column in settings.numeric_columns}
+    columns = {settings.possum.key_column: _describe_key()}
+    columns |= {column: _describe_category(column) for column in settings.possum.categorical_columns}
+    columns |= {column: _describe_measurement(column) for column in settings.possum.numeric_columns}
     if with_target:
-        columns[settings.target_column] = _describe_measurement(settings.target_column)
+        columns[settings.possum.target_column] = _describe_measurement(settings.possum.target_column)
     return pa.DataFrameSchema(columns)
 
 
@@ -154,12 +156,14 @@ def read_animals(source: Path | str | bytes, name: str, *, with_target: bool = T
     """
     content = _read_bytes(source, name)
     header_line, header, rows = _parse_csv(_decode(content, name), name)
-    required = [column for column in settings.raw_columns if with_target or column != settings.target_column]
+    required = [
+        column for column in settings.possum.raw_columns if with_target or column != settings.possum.target_column
+    ]
     _check_header(header, required, f"{name}: line {header_line}, the header,")
     if not rows:
         raise InputError(f"{name}: line {header_line}, the header, is all there is. Add a line for each animal.")
-    wanted = [column for column in settings.raw_columns if column in header]
-    schema = build_schema(with_target=settings.target_column in wanted)
+    wanted = [column for column in settings.possum.raw_columns if column in header]
+    schema = build_schema(with_target=settings.possum.target_column in wanted)
 
     # The index is the line in the file until the checks are through, so that every message can tell it.
     text = pd.DataFrame(list(rows.values()), columns=header, index=list(rows), dtype=object)[wanted]
@@ -168,9 +172,9 @@ def read_animals(source: Path | str | bytes, name: str, *, with_target: bool = T
     defects += _find_violations(schema, animals, text)
     if defects:
         raise InputError(_describe_defects(defects, name))
-    if with_target and animals[settings.target_column].isna().all():
+    if with_target and animals[settings.possum.target_column].isna().all():
         raise InputError(
-            f"{name}: column '{settings.target_column}' has no value in any of lines {text.index[0]} to "
+            f"{name}: column '{settings.possum.target_column}' has no value in any of lines {text.index[0]} to "
             f"{text.index[-1]}. A model cannot be trained without it: fill it in."
         )
     log.info("%s: %d animals, SHA-256 %s, as it should be", name, len(animals), sha256_hex(content))
@@ -193,7 +197,9 @@ def complete_rows(animals: pd.DataFrame, *, with_target: bool = True) -> tuple[p
         InputError: if too few rows are left.
 
     """
-    needed = [column for column in settings.raw_columns if with_target or column != settings.target_column]
+    needed = [
+        column for column in settings.possum.raw_columns if with_target or column != settings.possum.target_column
+    ]
     missing = {str(column): int(count) for column, count in animals[needed].isna().sum().items() if count}
     complete = animals.dropna(subset=needed).reset_index(drop=True)
     minimum = MINIMUM_TRAINING_ROWS if with_target else 1
@@ -213,7 +219,7 @@ def _read_bytes(source: Path | str | bytes, name: str) -> bytes:
     try:
         return Path(source).read_bytes()
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise InputError(f"{name}: there is no file at {source}. Put it there, or set FILE_PATH.") from error
+        raise InputError(f"{name}: there is no file at {source}. Put it there, or set POSSUM_FILE_PATH.") from error
 
 
 def _decode(content: bytes, name: str) -> str:
@@ -277,13 +283,13 @@ def _check_header(header: Sequence[str], required: Iterable[str], where: str) ->
         raise InputError(
             f"{where} lacks {', '.join(map(repr, missing))}; it has {found}. {hint} (upper and lower case count)."
         )
-    repeated = sorted({column for column in header if header.count(column) > 1} & set(settings.raw_columns))
+    repeated = sorted({column for column in header if header.count(column) > 1} & set(settings.possum.raw_columns))
     if repeated:
         raise InputError(f"{where} has {', '.join(map(repr, repeated))} more than once. Keep the right one.")
 
 
 def _is_whole(column: str) -> bool:
-    return column == settings.key_column or isinstance(CATEGORIES.get(column, ("",))[0], int)
+    return column == settings.possum.key_column or isinstance(CATEGORIES.get(column, ("",))[0], int)
 
 
 def _convert_columns(text: pd.DataFrame) -> tuple[pd.DataFrame, list[Defect]]:
@@ -326,7 +332,9 @@ def _describe_defects(defects: Iterable[Defect], name: str) -> str:
     """Put all defects into one message, a line for each column and problem, columns in the settings' order."""
     groups: dict[tuple[int, str, str], list[Defect]] = {}
     for defect in defects:
-        groups.setdefault((settings.raw_columns.index(defect.column), defect.column, defect.problem), []).append(defect)
+        groups.setdefault((settings.possum.raw_columns.index(defect.column), defect.column, defect.problem), []).append(
+            defect
+        )
     lines = [
         f"- column '{column}': {problem}: "
         + _list_some(

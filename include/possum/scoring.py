@@ -31,8 +31,10 @@ def read_batch(model: dict[str, Any], source: str) -> pd.DataFrame:
 
     """
     animals = _read(model, source)
-    complete, _ = keep_complete(animals.drop(columns=[settings.target_column], errors="ignore"), with_target=False)
-    batch = complete[[settings.key_column, *input_columns()]]
+    complete, _ = keep_complete(
+        animals.drop(columns=[settings.possum.target_column], errors="ignore"), with_target=False
+    )
+    batch = complete[[settings.possum.key_column, *input_columns()]]
     check_signature(model["model_uri"], batch)
     return batch
 
@@ -52,7 +54,7 @@ def read_target(model: dict[str, Any], source: str) -> pd.DataFrame:
         InputError: if a file is not as it should be.
 
     """
-    key, target = settings.key_column, settings.target_column
+    key, target = settings.possum.key_column, settings.possum.target_column
     animals = _read(model, source)
     if target not in animals:
         animals[target] = float("nan")

@@ -58,7 +58,7 @@ def pinned(*packages: str) -> list[str]:
 def holdout_rows(frame: pd.DataFrame) -> "pd.Series[bool]":
     """Which animals are kept out of all training, by a hash of their case number."""
     return in_holdout(
-        frame[settings.key_column], share=possum_features.HOLDOUT_SHARE, salt=possum_features.HOLDOUT_SALT
+        frame[settings.possum.key_column], share=possum_features.HOLDOUT_SHARE, salt=possum_features.HOLDOUT_SALT
     )
 
 
@@ -89,8 +89,8 @@ def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> t
     with task_run(context, experiment_id, SCALER_RUN, inputs=inputs, tags=tags) as run:
         mlflow.log_params(
             {
-                "categorical_columns": ", ".join(settings.categorical_columns),
-                "numeric_columns": ", ".join(settings.numeric_columns),
+                "categorical_columns": ", ".join(settings.possum.categorical_columns),
+                "numeric_columns": ", ".join(settings.possum.numeric_columns),
                 "holdout_share": possum_features.HOLDOUT_SHARE,
                 "holdout_salt": possum_features.HOLDOUT_SALT,
             }
@@ -107,11 +107,11 @@ def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> t
         )
         mlflow.log_input(
             mlflow.data.from_pandas(
-                animals, source=context["params"]["source"], name="animals", targets=settings.target_column
+                animals, source=context["params"]["source"], name="animals", targets=settings.possum.target_column
             ),
             context="feature engineering",
         )
-        raw_inputs = complete.drop(columns=[settings.target_column])
+        raw_inputs = complete.drop(columns=[settings.possum.target_column])
         # to be loaded by mlflow.sklearn.load_model: MLflow's pyfunc flavour knows no transformers, and without it MLflow
         # cannot validate an input example
         mlflow.sklearn.log_model(
@@ -170,7 +170,7 @@ def read_complete_animals(reference: dict[str, Any]) -> pd.DataFrame:
 
 def input_columns() -> list[str]:
     """The columns of raw animals that the logged model takes."""
-    return [*settings.categorical_columns, *settings.numeric_columns]
+    return [*settings.possum.categorical_columns, *settings.possum.numeric_columns]
 
 
 def train_model(
@@ -204,7 +204,7 @@ def train_model(
         record_run(done)
         return describe_training(done.info.run_id)
 
-    columns, target = possum_features.feature_columns(), settings.target_column
+    columns, target = possum_features.feature_columns(), settings.possum.target_column
     cross_validated = possum_model.cross_validate(training, hyper_parameters, seed=SEED)
     cross_validated |= possum_model.validate_by_site(training, hyper_parameters)
     mlflow.sklearn.autolog(log_models=False, log_datasets=False, log_post_training_metrics=False, silent=True)

@@ -80,5 +80,5 @@ class AirflowPages:
 
 
 def model_page(stack: Stack, version: str | int | None = None) -> str:
-    page = f"{stack.mlflow_url}/#/models/{settings.registered_model_name}"
+    page = f"{stack.mlflow_url}/#/models/{settings.possum.registered_model_name}"
     return f"{page}/versions/{version}" if version else page

@@ -37,7 +37,7 @@ def main() -> int:
     with browser_page(chromium) as page:
         take_airflow(page, stack, runs)
         take_mlflow(page, stack, airflow, runs["predict"])
-    save("plot", (INCLUDE / "plots" / settings.plot_file_name).read_bytes())
+    save("plot", (INCLUDE / "plots" / settings.possum.plot_file_name).read_bytes())
     large = [path.name for path in IMAGES.glob("*.png") if path.stat().st_size > LARGEST]
     return 1 if large else 0
 
@@ -91,7 +91,7 @@ def take_mlflow(page: "Page", stack: Stack, airflow: Airflow, predict: str) -> N
     page.goto(run)
     settle(page, lambda: page.get_by_role("heading", name="RidgeCV"))
     save("mlflow-run", page.screenshot())
-    page.goto(f"{run}/artifacts/plots/{settings.plot_file_name}")
+    page.goto(f"{run}/artifacts/plots/{settings.possum.plot_file_name}")
     settle(page, lambda: page.locator("img[src^='blob:']"))
     save("mlflow-plot", page.screenshot())
     for name, address in (("model", model_page(stack)), ("version", model_page(stack, version))):

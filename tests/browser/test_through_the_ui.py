@@ -96,7 +96,7 @@ def test_button_leads_to_the_mlflow_run_with_the_plot(
     try:
         expect(run.get_by_role("heading", name="RidgeCV")).to_be_visible()
         assert run.url.startswith(f"{stack.stack.mlflow_url}/#/experiments/")
-        run.goto(f"{run.url.split('?')[0]}/artifacts/plots/{settings.plot_file_name}")
+        run.goto(f"{run.url.split('?')[0]}/artifacts/plots/{settings.possum.plot_file_name}")
         picture = run.locator("img[src^='blob:']").first
         expect(picture).to_be_visible()
         assert (

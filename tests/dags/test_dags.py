@@ -128,7 +128,7 @@ def test_buckets_are_made_one_task_each_with_the_bucket_as_label(bag):
 
 
 def test_dataset_names_follow_the_settings(bag):
-    assert f"s3://{settings.data_bucket_name}_{settings.file_path}" == "s3://data_possum.csv"
+    assert f"s3://{settings.data_bucket_name}_{settings.possum.file_path}" == "s3://data_possum.csv"
 
 
 def test_parsing_imports_nothing_heavy():

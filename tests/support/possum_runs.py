@@ -12,7 +12,7 @@ from include.settings import INCLUDE, settings
 from tests.support.local_stack import RunningStack
 
 DAGS = ("feature_eng", "train", "predict")
-PLOT = INCLUDE / "plots" / settings.plot_file_name
+PLOT = INCLUDE / "plots" / settings.possum.plot_file_name
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def follow(stack: RunningStack, feature_eng: str, began: datetime, known: tuple[
 
 def model_versions(stack: RunningStack) -> dict[int, str]:
     """The registered model's versions: stage by number; none before there is a model."""
-    found = stack.mlflow.search_model_versions(f"name = '{settings.registered_model_name}'")
+    found = stack.mlflow.search_model_versions(f"name = '{settings.possum.registered_model_name}'")
     return {int(each.version): each.current_stage for each in found}
 
 
@@ -81,7 +81,7 @@ def mlflow_runs(stack: RunningStack, task: str) -> list[Any]:
 
 def champion_version(stack: RunningStack) -> str:
     """The version with the alias champion."""
-    return stack.mlflow.get_model_version_by_alias(settings.registered_model_name, "champion").version
+    return stack.mlflow.get_model_version_by_alias(settings.possum.registered_model_name, "champion").version
 
 
 def dataset_events(stack: RunningStack, uri: str, source_run: str) -> list[dict[str, Any]]:

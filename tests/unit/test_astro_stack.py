@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -265,7 +266,7 @@ class Reads(ast.NodeVisitor):
 
 def read_by_code() -> set[str]:
     """The variables that the DAGs and what they import read, settings and third parties' variables included."""
-    names = {name.upper() for name in Settings.model_fields}
+    names = set(Settings.variables())
     for folder in CODE:
         for file in (PROJECT / folder).rglob("*.py"):
             names |= Reads(ast.parse(file.read_text())).names
@@ -326,12 +327,12 @@ def airflow_options() -> dict[str, Any]:
 
 def test_settings_show_the_defaults() -> None:
     shown = dict(assignments(commented=True)) | dict(assignments(commented=False))
-    for name, field in Settings.model_fields.items():
-        text = shown[name.upper()]
-        if isinstance(field.default, tuple):
-            assert json.loads(text) == list(field.default)
-        elif field.default is not None:
-            assert text == str(field.default)
+    for name, path in Settings.variables().items():
+        default = reduce(getattr, path, Settings())
+        if isinstance(default, tuple):
+            assert json.loads(shown[name]) == list(default)
+        elif default is not None:
+            assert shown[name] == str(default)
 
 
 def test_commented_defaults_of_the_override_are_right() -> None:
@@ -388,13 +389,13 @@ def test_example_fits_the_services() -> None:
 
 def test_databases_sql_makes_the_schema_of_the_settings() -> None:
     text = (PROJECT / "docker" / "databases.sql").read_text()
-    assert f"`printenv WAREHOUSE_SCHEMA || echo {Settings.model_fields['warehouse_schema'].default}`" in text
+    assert f"`printenv CHURN_WAREHOUSE_SCHEMA || echo {Settings().churn.warehouse_schema}`" in text
 
 
 def test_moving_the_console_is_said_to_move_the_buttons() -> None:
     text = EXAMPLE.read_text()
-    assert dict(assignments(commented=False))["OBJECT_UI_URL"].startswith("http://localhost:9001/")
-    assert "MINIO_CONSOLE_PORT" in text.split("\nOBJECT_UI_URL=")[0]
+    assert dict(assignments(commented=False))["PIPELINES_OBJECT_UI_URL"].startswith("http://localhost:9001/")
+    assert "MINIO_CONSOLE_PORT" in text.split("\nPIPELINES_OBJECT_UI_URL=")[0]
 
 
 # the helpers

@@ -9,8 +9,8 @@ import pytest
 from airflow.datasets import Dataset
 from airflow.models.dataset import DatasetEvent, DatasetModel
 from airflow.utils.context import InletEventsAccessors
-from sqlalchemy import create_engine  # type: ignore[import-untyped]
-from sqlalchemy.orm import Session  # type: ignore[import-untyped]
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
 from include.dataset_events import reference_from_event
 from include.datasets import MODEL_TRAINED, POSSUM_FEATURES

@@ -117,9 +117,11 @@ def test_wandb_without_a_key_is_offline(monkeypatch, tmp_path):
 def test_a_notify_url_that_nobody_understands_is_said_without_it(monkeypatch):
     from pydantic import SecretStr
 
-    from include.settings import Settings
+    from include.settings import PipelinesSettings, Settings
 
-    monkeypatch.setattr(doctor, "settings", Settings(notify_url=SecretStr("nosuch://s3cret")))
-    with pytest.raises(Trouble, match="does not understand NOTIFY_URL") as caught:
+    monkeypatch.setattr(
+        doctor, "settings", Settings(pipelines=PipelinesSettings(notify_url=SecretStr("nosuch://s3cret")))
+    )
+    with pytest.raises(Trouble, match="does not understand PIPELINES_NOTIFY_URL") as caught:
         doctor.check_notifications()
     assert "s3cret" not in str(caught.value)

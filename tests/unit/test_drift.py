@@ -9,13 +9,13 @@ from include.errors import InputError
 from include.possum.schema import complete_rows, read_animals
 from include.settings import INCLUDE, settings
 
-CATEGORICAL, NUMERIC = list(settings.categorical_columns), list(settings.numeric_columns)
+CATEGORICAL, NUMERIC = list(settings.possum.categorical_columns), list(settings.possum.numeric_columns)
 SIGNIFICANCE = 0.01
 
 
 @pytest.fixture(scope="module")
 def animals() -> pd.DataFrame:
-    return complete_rows(read_animals(INCLUDE / settings.file_path, settings.file_path))[0]
+    return complete_rows(read_animals(INCLUDE / settings.possum.file_path, settings.possum.file_path))[0]
 
 
 def check(reference: pd.DataFrame, batch: pd.DataFrame):

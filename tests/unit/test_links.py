@@ -16,7 +16,7 @@ from astro.files import File
 from astro.table import Metadata, Table
 
 from include import links
-from include.settings import Settings
+from include.settings import PipelinesSettings, Settings
 
 PROJECT = Path(__file__).parents[2]
 TI_KEY = TaskInstanceKey("dag", "task", "run", 1, -1)
@@ -25,7 +25,7 @@ CONSOLE = "http://localhost:9001/browser/{bucket}/{key}"
 
 @pytest.fixture
 def console(monkeypatch):
-    monkeypatch.setattr(links, "settings", Settings(object_ui_url=CONSOLE))
+    monkeypatch.setattr(links, "settings", Settings(pipelines=PipelinesSettings(object_ui_url=CONSOLE)))
 
 
 class FakeTask:

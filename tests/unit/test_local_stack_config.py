@@ -72,10 +72,10 @@ class TestEnvironment:
 
     def test_setting_of_the_shell_is_taken_over(self, stack, monkeypatch):
         monkeypatch.setenv("MLFLOW_ARTIFACT_BUCKET", "mine")
-        monkeypatch.setenv("MLFLOW_UI_URL", "https://mlflow.example.com")
+        monkeypatch.setenv("PIPELINES_MLFLOW_UI_URL", "https://mlflow.example.com")
         environment = stack.environment()
         assert environment["MLFLOW_ARTIFACT_BUCKET"] == "mine"
-        assert environment["MLFLOW_UI_URL"] == "https://mlflow.example.com"
+        assert environment["PIPELINES_MLFLOW_UI_URL"] == "https://mlflow.example.com"
 
     def test_nothing_calls_home(self, stack):
         wanted = {

@@ -96,4 +96,4 @@ def test_connecting_puts_it_into_this_process(define, monkeypatch):
 
 
 def test_link_of_a_run_is_where_a_browser_finds_it():
-    assert run_url("7", "abc") == f"{settings.mlflow_ui_url}/#/experiments/7/runs/abc"
+    assert run_url("7", "abc") == f"{settings.pipelines.mlflow_ui_url}/#/experiments/7/runs/abc"

@@ -1,4 +1,4 @@
-"""What is said when a task has failed: in the log, and to whomever NOTIFY_URL names."""
+"""What is said when a task has failed: in the log, and to whomever PIPELINES_NOTIFY_URL names."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from werkzeug import Request, Response
 
 from include import notifications
 from include.dag_defaults import DEFAULT_ARGS
-from include.settings import Settings
+from include.settings import PipelinesSettings, Settings
 from tests.fakes.http_server import answering
 
 # pragma: allowlist nextline secret, because it is made up
@@ -42,7 +42,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def notify(monkeypatch):
     def call(url: str | None, **context: Any) -> None:
-        chosen = Settings(notify_url=SecretStr(url) if url else None)
+        chosen = Settings(pipelines=PipelinesSettings(notify_url=SecretStr(url) if url else None))
         monkeypatch.setattr(notifications, "settings", chosen)
         notifications.FailureNotifier().notify(failure() | context)
 
@@ -122,7 +122,7 @@ def test_message_that_is_refused_is_said_without_the_secret(notify, receiver, ca
 def test_url_that_apprise_does_not_know_is_said_without_the_secret(notify, caplog, url):
     with caplog.at_level("DEBUG"):
         notify(url)
-    assert "Apprise does not understand NOTIFY_URL" in caplog.text
+    assert "Apprise does not understand PIPELINES_NOTIFY_URL" in caplog.text
     assert SECRET not in caplog.text
 
 
@@ -143,4 +143,4 @@ def test_slack_and_mail_are_understood():
 
 
 def test_settings_do_not_show_the_url():
-    assert SECRET not in repr(Settings(notify_url=SecretStr(SECRET)))
+    assert SECRET not in repr(Settings(pipelines=PipelinesSettings(notify_url=SecretStr(SECRET))))

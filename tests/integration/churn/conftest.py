@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.integration.churn.runs import Churn, ChurnRun
     from tests.support.local_stack import RunningStack
 
-SHIPPED = INCLUDE / settings.churn_data_dir
+SHIPPED = INCLUDE / settings.churn.data_dir
 OTHERS: dict[str, Any] = {
     "source": "s3://churn-incoming/others",
     "score_only": True,

@@ -42,9 +42,9 @@ class Churn:
         buckets = {bucket["Name"] for bucket in stack.s3.list_buckets()["Buckets"]}
         if INCOMING not in buckets:
             stack.s3.create_bucket(Bucket=INCOMING)
-        if settings.churn_model_bucket in buckets:  # of earlier tests on a stack that was kept
-            for key in stack.keys(settings.churn_model_bucket):
-                stack.s3.delete_object(Bucket=settings.churn_model_bucket, Key=key)
+        if settings.churn.model_bucket in buckets:  # of earlier tests on a stack that was kept
+            for key in stack.keys(settings.churn.model_bucket):
+                stack.s3.delete_object(Bucket=settings.churn.model_bucket, Key=key)
 
     def trigger(self, **params: Any) -> str:
         return self.stack.airflow.trigger_with(DAG, **params)
@@ -74,7 +74,7 @@ class Churn:
         return f"s3://{INCOMING}/{name}"
 
     def table(self, name: str, columns: str = "*") -> list[tuple]:
-        return self.stack.query(f"SELECT {columns} FROM {settings.warehouse_schema}.{name}", database="warehouse")
+        return self.stack.query(f"SELECT {columns} FROM {settings.churn.warehouse_schema}.{name}", database="warehouse")
 
     def count(self, name: str) -> int:
         return self.table(name, "count(*)")[0][0]
@@ -84,7 +84,7 @@ class Churn:
         rows = self.stack.query(
             "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %s "
             "AND table_name LIKE ANY(%s) ORDER BY table_name, ordinal_position",
-            settings.warehouse_schema,
+            settings.churn.warehouse_schema,
             list(names),
             database="warehouse",
         )
@@ -115,9 +115,9 @@ class Churn:
 
     def objects(self, prefix: str = "") -> dict[str, str]:
         """ETag by key, below the churn models' folder."""
-        folder = f"{settings.churn_artifact_name}/"
-        found = self.stack.keys(settings.churn_model_bucket, folder + prefix)
+        folder = f"{settings.churn.artifact_name}/"
+        found = self.stack.keys(settings.churn.model_bucket, folder + prefix)
         return {key.removeprefix(folder): etag for key, etag in found.items()}
 
     def object(self, key: str) -> bytes:
-        return self.stack.object(f"s3://{settings.churn_model_bucket}/{settings.churn_artifact_name}/{key}")
+        return self.stack.object(f"s3://{settings.churn.model_bucket}/{settings.churn.artifact_name}/{key}")

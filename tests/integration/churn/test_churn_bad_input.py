@@ -19,7 +19,10 @@ def with_value(table, column, value):
 BAD_FILES = {
     "broken": {
         "subscription_periods": (lambda table: table.drop(columns="end_date"), ["line 1", "'end_date'"]),
-        "util_months": (lambda _: (INCLUDE / settings.picture_path).read_bytes(), ["is no CSV but a binary file"]),
+        "util_months": (
+            lambda _: (INCLUDE / settings.possum.picture_path).read_bytes(),
+            ["is no CSV but a binary file"],
+        ),
         "customers": (
             lambda table: with_value(table, "customer_id", table.loc[0, "customer_id"]),
             ["column customer_id", "used more than once", "line 2", f"line {LINE}"],

@@ -20,7 +20,7 @@ from include.churn import records, tracking
 from include.churn.records import StoredObject, TrainedModel
 from include.errors import InputError
 from include.object_store import object_path, write_object
-from include.settings import Settings
+from include.settings import ChurnSettings, Settings
 
 GOOD = {"n_estimators": 40}
 BAD = {"n_estimators": 1, "max_depth": 1, "max_features": 1}
@@ -94,7 +94,7 @@ class Shop:
 @pytest.fixture
 def shop(stack_connections, monkeypatch, tmp_path, request, caplog):
     name = f"gate-{abs(hash(request.node.name)):x}"
-    own = Settings(churn_model_bucket="churn-gate", churn_artifact_name=name)
+    own = Settings(churn=ChurnSettings(model_bucket="churn-gate", artifact_name=name))
     for module in (records, gate, tracking):
         monkeypatch.setattr(module, "settings", own)
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))

@@ -94,7 +94,7 @@ def server(paused, stack, folder) -> Iterator[FakeWandb]:
 
 @pytest.fixture(scope="module")
 def online(server):
-    return {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url, "OBJECT_UI_URL": OBJECT_UI_URL}
+    return {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.url, "PIPELINES_OBJECT_UI_URL": OBJECT_UI_URL}
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def page(bucket, key):
 def test_the_search_for_the_key_finds_what_is_there(stack, trip, folder):
     """With a word that is there: in XComs, in the table of predictions, in an object; and with a file."""
     found = {place for place, text in databases_and_buckets(stack) if b"churn_classifier:v1" in text}
-    champion = f"s3://{settings.churn_model_bucket}/{settings.churn_artifact_name}/champion.json"
+    champion = f"s3://{settings.churn.model_bucket}/{settings.churn.artifact_name}/champion.json"
     assert {"xcom", "pred_churn"} <= found
     assert champion in {place for place, text in object_texts(stack) if b'"version": "v1"' in text}
     (folder / "leak").write_bytes(b"some " + SECRETS[1] + b" words")
@@ -173,16 +173,16 @@ def test_each_task_that_tracks_or_writes_objects_has_recorded_its_links(server, 
     )
     found = {(task, index, key): json.loads(bytes(value)) for task, index, key, value in links}
     run = f"{server.url}/acme/{settings.wandb_project}/runs/{run_id_for('customer_analytics', trip.same.id)}"
-    folder = trip.model_folder.removeprefix(f"s3://{settings.churn_model_bucket}/") + "/"
-    report = f"{settings.churn_artifact_name}/drift/{run_key(trip.same.id)}/report.html"
+    folder = trip.model_folder.removeprefix(f"s3://{settings.churn.model_bucket}/") + "/"
+    report = f"{settings.churn.artifact_name}/drift/{run_key(trip.same.id)}/report.html"
     assert found == {
         ("create_buckets_if_not_exists", 0, "link.objects"): page(settings.xcom_bucket, ""),
-        ("create_buckets_if_not_exists", 1, "link.objects"): page(settings.churn_model_bucket, ""),
-        ("train", -1, "link.objects"): page(settings.churn_model_bucket, folder),
+        ("create_buckets_if_not_exists", 1, "link.objects"): page(settings.churn.model_bucket, ""),
+        ("train", -1, "link.objects"): page(settings.churn.model_bucket, folder),
         ("train", -1, "link.wandb_run"): run,
-        (GATE, -1, "link.objects"): page(settings.churn_model_bucket, folder),
+        (GATE, -1, "link.objects"): page(settings.churn.model_bucket, folder),
         (GATE, -1, "link.wandb_run"): run,
-        ("predict", -1, "link.objects"): page(settings.churn_model_bucket, report),
+        ("predict", -1, "link.objects"): page(settings.churn.model_bucket, report),
         ("predict", -1, "link.wandb_run"): run,
     }
 

@@ -35,7 +35,7 @@ GATE = "promote_model.compare_with_champion"
 
 
 def folder_of(run):
-    return run.xcom("train")["model_uri"].rpartition("/")[0].partition(f"/{settings.churn_artifact_name}/")[2]
+    return run.xcom("train")["model_uri"].rpartition("/")[0].partition(f"/{settings.churn.artifact_name}/")[2]
 
 
 class TestFirstRun:
@@ -44,7 +44,7 @@ class TestFirstRun:
 
     def test_each_customer_has_one_prediction(self, at_first):
         predictions = at_first["predictions"]["pred_churn"]
-        customers = pd.read_csv(INCLUDE / settings.churn_data_dir / "customers.csv")
+        customers = pd.read_csv(INCLUDE / settings.churn.data_dir / "customers.csv")
         assert list(predictions.columns) == COLUMNS
         assert predictions["customer_id"].tolist() == sorted(customers["customer_id"])
         assert predictions["churn_probability"].between(0, 1).all()
@@ -198,7 +198,7 @@ class TestOtherCustomers:
         assert others.states["report_drift"] == "success"
         drift = others.xcom("predict", "drift")
         assert drift["detected"]
-        assert drift["p_value"] < settings.drift_significance
+        assert drift["p_value"] < settings.pipelines.drift_significance
         assert "differs from the training rows" in others.log("predict")
         assert b"customer_lifetime_value" in stack.object(drift["report"])
         ((extra,),) = stack.query(
@@ -219,7 +219,7 @@ class TestOtherCustomers:
 
 class TestMetadataDatabase:
     def test_no_link_is_recorded_where_there_is_no_page(self, stack, others):
-        """Offline, and without OBJECT_UI_URL."""
+        """Offline, and without PIPELINES_OBJECT_UI_URL."""
         links = "SELECT task_id FROM xcom WHERE run_id = %s AND key LIKE 'link.%%'"
         assert stack.query(links, others.id) == []
 

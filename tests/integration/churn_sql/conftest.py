@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy  # type: ignore[import-untyped]
+import sqlalchemy
 
 
 @pytest.fixture(scope="session")

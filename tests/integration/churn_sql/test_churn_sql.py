@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jinja2
 import pytest
-import sqlalchemy  # type: ignore[import-untyped]
+import sqlalchemy
 
 from include.churn.schema import TABLES, check_csv, load_dtypes
 

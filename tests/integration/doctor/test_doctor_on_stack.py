@@ -23,7 +23,7 @@ def ready(stack_connections: RunningStack, monkeypatch: pytest.MonkeyPatch) -> R
         if name.startswith(("AIRFLOW__CORE__", "WANDB_")):
             monkeypatch.setenv(name, value)
     there = {bucket["Name"] for bucket in stack_connections.s3.list_buckets()["Buckets"]}
-    for bucket in {*settings.buckets, settings.churn_model_bucket} - there:
+    for bucket in set(settings.buckets) - there:
         stack_connections.s3.create_bucket(Bucket=bucket)
     return stack_connections
 

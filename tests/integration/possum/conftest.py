@@ -35,7 +35,7 @@ def overlapping(possum_stack: "RunningStack", first: "Round") -> "list[Round]":
     """Two more rounds at the same time: on the shipped data, and on the animals without those of one site."""
     from tests.support.possum_runs import follow
 
-    animals = pd.read_csv(INCLUDE / settings.file_path)
+    animals = pd.read_csv(INCLUDE / settings.possum.file_path)
     fewer = animals[animals["site"] != 7].to_csv(index=False).encode()
     possum_stack.s3.put_object(Bucket=settings.data_bucket_name, Key="incoming/fewer.csv", Body=fewer)
     source = f"s3://{settings.data_bucket_name}/incoming/fewer.csv"

@@ -23,7 +23,7 @@ BAD_VALUES = {
 
 
 def shipped() -> pd.DataFrame:
-    return pd.read_csv(INCLUDE / settings.file_path, dtype=str, keep_default_na=False)
+    return pd.read_csv(INCLUDE / settings.possum.file_path, dtype=str, keep_default_na=False)
 
 
 def with_value(column: str, value: str) -> bytes:
@@ -38,7 +38,7 @@ CASES: dict[str, tuple[bytes | None, list[str]]] = {
     "missing-column": (shipped().drop(columns="belly").to_csv(index=False).encode(), ["line 1", "'belly'"]),
     "missing-target": (shipped().assign(taill="").to_csv(index=False).encode(), ["'taill'"]),
     "empty-file": (b"", ["is empty"]),
-    "no-csv": ((INCLUDE / settings.picture_path).read_bytes(), ["is no CSV but a binary file"]),
+    "no-csv": ((INCLUDE / settings.possum.picture_path).read_bytes(), ["is no CSV but a binary file"]),
     "absent-object": (None, ["does not exist"]),
 }
 
@@ -62,7 +62,7 @@ class BadRuns:
 @pytest.fixture(scope="module")
 def runs(possum_stack: RunningStack, by_hand: str) -> BadRuns:
     """One run for each bad file, all at the same time, and with the MLflow experiment deleted."""
-    experiment = possum_stack.mlflow.get_experiment_by_name(settings.experiment_name)
+    experiment = possum_stack.mlflow.get_experiment_by_name(settings.possum.experiment_name)
     assert experiment
     before = state_of_the_world(possum_stack)
     possum_stack.mlflow.delete_experiment(experiment.experiment_id)
@@ -106,6 +106,6 @@ def test_all_runs_restore_the_one_deleted_experiment(stack, runs, first):
         for run in runs.ids.values()
     }
     assert ids == {first.model["experiment_id"]}
-    experiment = stack.mlflow.get_experiment_by_name(settings.experiment_name)
+    experiment = stack.mlflow.get_experiment_by_name(settings.possum.experiment_name)
     assert experiment.lifecycle_stage == "active"
     assert stack.mlflow.get_run(first.model["run_id"]).info.lifecycle_stage == "active"

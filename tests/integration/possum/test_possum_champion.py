@@ -23,11 +23,11 @@ from include.object_store import write_object
 from include.possum import champion, tracking
 from include.possum.schema import read_animals
 from include.promotion import Decision
-from include.settings import INCLUDE, settings
+from include.settings import INCLUDE, PossumSettings, Settings, settings
 from include.task_errors import hopeless
 from tests.support.local_stack import RunningStack, free_ports
 
-TARGET = settings.target_column
+TARGET = settings.possum.target_column
 
 
 class Registry:
@@ -39,7 +39,9 @@ class Registry:
         self.client.create_registered_model(name)
         experiment = self.client.create_experiment(f"gate-{name}", artifact_location="s3://gate-tests/")
         mlflow.set_experiment(experiment_id=experiment)
-        self.animals, _ = tracking.keep_complete(read_animals(INCLUDE / settings.file_path, settings.file_path))
+        self.animals, _ = tracking.keep_complete(
+            read_animals(INCLUDE / settings.possum.file_path, settings.possum.file_path)
+        )
         uri = f"s3://gate-tests/{name}/animals.csv"
         sha256 = write_object(uri, self.animals.to_csv(index=False).encode())
         self.reference = {"animals_uri": uri, "animals_sha256": sha256}
@@ -48,7 +50,7 @@ class Registry:
         """Register a linear model of the training animals whose lengths were blurred by so many cm."""
         training = self.animals[~tracking.holdout_rows(self.animals)]
         inputs = training[columns or tracking.input_columns()]
-        numeric = [column for column in inputs if column in settings.numeric_columns]
+        numeric = [column for column in inputs if column in settings.possum.numeric_columns]
         lengths = training[TARGET] + np.random.default_rng(3).normal(0, noise, len(training))
         model: BaseEstimator = Pipeline(
             [
@@ -82,7 +84,7 @@ def registry(stack_connections: RunningStack, monkeypatch: pytest.MonkeyPatch) -
     if "gate-tests" not in existing:
         stack_connections.s3.create_bucket(Bucket="gate-tests")
     name = f"gate-{uuid.uuid4().hex[:8]}"
-    monkeypatch.setattr(champion, "settings", settings.model_copy(update={"registered_model_name": name}))
+    monkeypatch.setattr(champion, "settings", Settings(possum=PossumSettings(registered_model_name=name)))
     yield Registry(stack_connections, name)
     os.environ.clear()
     os.environ.update(before)

@@ -24,7 +24,7 @@ from tests.support.possum_runs import (
 
 
 def mlflow_runs_named(stack: RunningStack, name: str) -> set[str]:
-    experiment = stack.mlflow.get_experiment_by_name(settings.experiment_name)
+    experiment = stack.mlflow.get_experiment_by_name(settings.possum.experiment_name)
     assert experiment
     found = stack.mlflow.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
     return {run.info.run_id for run in found}
@@ -122,7 +122,7 @@ def rejected(possum_stack: RunningStack, features_again: FeaturesAgain) -> Rejec
 def version(stack, rejected):
     """The version that was not good enough."""
     (number,) = versions_of_run(stack, rejected.trained["run_id"])
-    return stack.mlflow.get_model_version(settings.registered_model_name, str(number))
+    return stack.mlflow.get_model_version(settings.possum.registered_model_name, str(number))
 
 
 class TestRejectedModel:
@@ -153,9 +153,9 @@ class TestRejectedModel:
     def test_log_and_model_card_say_so(self, stack, version, rejected):
         reason = version.tags["gate.reason"]
         log = stack.airflow.task_log(*rejected.task)
-        assert f"Version {version.version} of {settings.registered_model_name} is {reason}" in log
+        assert f"Version {version.version} of {settings.possum.registered_model_name} is {reason}" in log
         card = stack.object(f"s3://{settings.mlflow_artifact_bucket}/{version.run_id}/artifacts/model_card.md").decode()
-        assert card.startswith(f"# {settings.registered_model_name}, version {version.version}\n")
+        assert card.startswith(f"# {settings.possum.registered_model_name}, version {version.version}\n")
         assert f"| Gate | {reason} |" in card
         assert "alpha = 1e+06" in card
 

@@ -26,7 +26,7 @@ def run(stack: RunningStack, first: Round, by_hand: str):
 @pytest.fixture(scope="module")
 def version(stack, run):
     (number,) = versions_of_run(stack, run.info.run_id)
-    return stack.mlflow.get_model_version(settings.registered_model_name, str(number))
+    return stack.mlflow.get_model_version(settings.possum.registered_model_name, str(number))
 
 
 @pytest.fixture(scope="module")
@@ -90,23 +90,23 @@ def test_versions_tags_name_data_code_and_packages(version, first, made_with):
 
 
 def test_registered_model_says_what_it_is_for_and_which_version_is_used(stack, version):
-    model = stack.mlflow.get_registered_model(settings.registered_model_name)
+    model = stack.mlflow.get_registered_model(settings.possum.registered_model_name)
     assert "Tail length of mountain brushtail possums in cm, from site, Pop, sex, age" in model.description
-    assert f"`models:/{settings.registered_model_name}@champion`" in model.description
+    assert f"`models:/{settings.possum.registered_model_name}@champion`" in model.description
     expected = {"project": "possum", "task": "regression", "target": "tail length [cm]"}
     assert expected.items() <= model.tags.items()
     assert model.aliases == {"champion": champion_version(stack)}
 
 
 def test_champion_is_a_version_that_was_promoted(stack, version):
-    champion = stack.mlflow.get_model_version(settings.registered_model_name, champion_version(stack))
+    champion = stack.mlflow.get_model_version(settings.possum.registered_model_name, champion_version(stack))
     assert champion.tags["gate.decision"] == "promoted"
     assert champion.aliases == ["champion"]
 
 
 def test_model_card_has_the_runs_own_figures(card, run, version):
     m = run.data.metrics
-    assert card.startswith(f"# {settings.registered_model_name}, version {version.version}\n")
+    assert card.startswith(f"# {settings.possum.registered_model_name}, version {version.version}\n")
     spread = {name: f"{m[f'cv_{name}_mean']:.2f} ± {m[f'cv_{name}_std']:.2f}" for name in ("r2", "rmse_cm")}
     rows = [
         f"| 80 training animals, cross-validated (5-fold, 20 times) | {spread['r2']} | {spread['rmse_cm']} cm "

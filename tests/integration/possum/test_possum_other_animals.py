@@ -31,7 +31,7 @@ SOURCE = f"s3://{settings.data_bucket_name}/incoming/others.csv"
 
 def other_animals() -> pd.DataFrame:
     """Fatter ones than those known, of unknown tail length: 40 under their old case numbers, the others under new ones."""
-    animals = read_csv((INCLUDE / settings.file_path).read_bytes()).dropna(ignore_index=True)
+    animals = read_csv((INCLUDE / settings.possum.file_path).read_bytes()).dropna(ignore_index=True)
     new = animals["case"].where(animals.index < 40, animals["case"] + 1000)
     return animals.assign(case=new, belly=animals["belly"] + 8).drop(columns="taill")
 
@@ -54,8 +54,10 @@ BAD_FILES = {
 
 def champions_pictures(stack: RunningStack) -> dict[str, str]:
     """Digests of the picture of the champion's own animals, where a user looks for it."""
-    champion = stack.mlflow.get_model_version(settings.registered_model_name, champion_version(stack))
-    artifact = f"s3://{settings.mlflow_artifact_bucket}/{champion.run_id}/artifacts/plots/{settings.plot_file_name}"
+    champion = stack.mlflow.get_model_version(settings.possum.registered_model_name, champion_version(stack))
+    artifact = (
+        f"s3://{settings.mlflow_artifact_bucket}/{champion.run_id}/artifacts/plots/{settings.possum.plot_file_name}"
+    )
     return {"include": sha256_hex(PLOT.read_bytes()), "artifact": sha256_hex(stack.object(artifact))}
 
 
@@ -202,19 +204,19 @@ class TestDrift:
         known = read_csv(stack.object(others.scored.model["trained_on_uri"])).dropna()
         training = known[~in_holdout(known["case"], share=HOLDOUT_SHARE, salt=HOLDOUT_SALT)]
         found = check.data.metrics
-        for column in settings.numeric_columns:
+        for column in settings.possum.numeric_columns:
             expected = stats.ks_2samp(training[column], other_animals()[column]).pvalue
             assert found[f"drift_p_{column}"] == pytest.approx(expected, rel=1e-9)
-        columns = [*settings.categorical_columns, *settings.numeric_columns]
+        columns = [*settings.possum.categorical_columns, *settings.possum.numeric_columns]
         assert found["drift_p_value"] == pytest.approx(min(found[f"drift_p_{c}"] for c in columns) * len(columns))
-        assert found["drift_p_value"] < settings.drift_significance
+        assert found["drift_p_value"] < settings.pipelines.drift_significance
         assert found["drift_detected"] == 1
 
     def test_report_is_an_artifact(self, stack, others, check):
         uri = f"s3://{settings.mlflow_artifact_bucket}/{check.info.run_id}/artifacts/drift/report.html"
         page = stack.object(uri).decode()
         version = others.scored.model["version"]
-        assert f"Drift of 101 animals against {settings.registered_model_name} version {version}" in page
+        assert f"Drift of 101 animals against {settings.possum.registered_model_name} version {version}" in page
         assert "differs from the training rows" in page
         assert "data:image/png;base64," in page
 

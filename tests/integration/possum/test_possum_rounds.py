@@ -34,7 +34,7 @@ def features(stack, first):
 @pytest.fixture(scope="module")
 def animals():
     """The complete animals as measured."""
-    return read_csv((INCLUDE / settings.file_path).read_bytes()).dropna(ignore_index=True)
+    return read_csv((INCLUDE / settings.possum.file_path).read_bytes()).dropna(ignore_index=True)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ from include.possum.schema import complete_rows, read_animals
 from include.settings import INCLUDE
 connect_mlflow()
 raw = complete_rows(read_animals(INCLUDE / "possum.csv", "possum.csv"))[0].drop(columns=["taill"])
-name = "{settings.registered_model_name}"
+name = "{settings.possum.registered_model_name}"
 by_version = mlflow.pyfunc.load_model(f"models:/{{name}}/{version}")
 inputs = by_version.metadata.signature.inputs.input_names()
 transformed = mlflow.sklearn.load_model("{first.features["scaler_model_uri"]}").transform(raw)
@@ -78,16 +78,16 @@ print(json.dumps({{
 
 class TestFeatures:
     def test_object_has_all_complete_animals_with_key_features_and_target(self, features, animals):
-        assert list(features.columns) == [settings.key_column, *feature_columns(), settings.target_column]
+        assert list(features.columns) == [settings.possum.key_column, *feature_columns(), settings.possum.target_column]
         assert features.shape == (COMPLETE, 22)
         assert features[["case", "taill"]].equals(animals[["case", "taill"]].astype({"taill": float}))
 
     def test_are_engineered_and_not_raw(self, features, animals):
-        encoded = [name for name in feature_columns() if name not in settings.numeric_columns]
+        encoded = [name for name in feature_columns() if name not in settings.possum.numeric_columns]
         assert set(np.unique(features[encoded])) == {0.0, 1.0}
-        assert (features[encoded].sum(axis=1) == len(settings.categorical_columns)).all()
+        assert (features[encoded].sum(axis=1) == len(settings.possum.categorical_columns)).all()
         training = ~in_holdout(features["case"], share=HOLDOUT_SHARE, salt=HOLDOUT_SALT)
-        for column in settings.numeric_columns:
+        for column in settings.possum.numeric_columns:
             raw = animals[column][training]
             expected = (animals[column] - raw.mean()) / raw.std(ddof=0)
             np.testing.assert_allclose(features[column], expected, atol=1e-12)
@@ -104,9 +104,9 @@ class TestFeatures:
     def test_animals_as_read_are_kept_beside_them(self, stack, first):
         animals = read_csv(stack.object(first.features["animals_uri"]))
         assert animals.equals(
-            read_csv((INCLUDE / settings.file_path).read_bytes())[list(animals)].astype(animals.dtypes)
+            read_csv((INCLUDE / settings.possum.file_path).read_bytes())[list(animals)].astype(animals.dtypes)
         )
-        assert set(animals) == set(settings.raw_columns)
+        assert set(animals) == set(settings.possum.raw_columns)
 
     def test_buckets_are_the_tutorials(self, stack, first):
         names = {bucket["Name"] for bucket in stack.s3.list_buckets()["Buckets"]}
@@ -121,13 +121,13 @@ class TestFeatures:
         run = stack.mlflow.get_run(first.features["scaler_run_id"])
         assert (run.info.run_name, run.info.status) == ("Scaler", "FINISHED")
         training = animals[~in_holdout(animals["case"], share=HOLDOUT_SHARE, salt=HOLDOUT_SALT)]
-        for column in settings.numeric_columns:
+        for column in settings.possum.numeric_columns:
             assert run.data.metrics[f"mean_{column}"] == pytest.approx(training[column].mean())
             assert run.data.metrics[f"scale_{column}"] == pytest.approx(training[column].std(ddof=0))
 
     def test_scaler_run_names_the_source_that_was_given(self, stack, first, overlapping):
         _, fewer = overlapping
-        for each, source in ((first, settings.file_path), (fewer, "s3://data/incoming/fewer.csv")):
+        for each, source in ((first, settings.possum.file_path), (fewer, "s3://data/incoming/fewer.csv")):
             (given,) = stack.mlflow.get_run(each.features["scaler_run_id"]).inputs.dataset_inputs
             assert given.dataset.name == "animals"
             assert json.loads(given.dataset.source)["uri"] == source
@@ -182,7 +182,7 @@ class TestTraining:
         assert all(first.features["features_uri"] in each.dataset.source for each in inputs)
 
     def test_model_has_signature_and_input_example_with_the_animals_columns(self, scored):
-        assert scored["inputs"] == [*settings.categorical_columns, *settings.numeric_columns]
+        assert scored["inputs"] == [*settings.possum.categorical_columns, *settings.possum.numeric_columns]
         assert scored["example"] == scored["inputs"]
 
     def test_version_loads_from_the_registry_and_predicts_what_the_csv_has(self, scored, predictions):
@@ -195,11 +195,11 @@ class TestTraining:
 
     def test_first_version_is_the_champion_that_predict_uses(self, stack, first, version):
         assert (first.model["run_id"], first.model["version"]) == (first.trained["run_id"], str(version))
-        tags = stack.mlflow.get_model_version(settings.registered_model_name, str(version)).tags
+        tags = stack.mlflow.get_model_version(settings.possum.registered_model_name, str(version)).tags
         assert tags["gate.decision"] == "promoted"
 
     def test_stage_loads_the_run_of_the_version_in_it(self, stack, scored):
-        found = stack.mlflow.search_model_versions(f"name = '{settings.registered_model_name}'")
+        found = stack.mlflow.search_model_versions(f"name = '{settings.possum.registered_model_name}'")
         assert [scored["stage"]] == [each.run_id for each in found if each.current_stage == "Staging"]
 
     def test_each_mlflow_run_has_one_version(self, stack, first, overlapping):

@@ -247,7 +247,7 @@ def unfinished_or_twice(stack: RunningStack, possum: Round) -> dict[str, list[st
 
 def counted(stack: RunningStack, predictions: str) -> set[tuple[int, int]]:
     """Rows and different customers of each table that a run of customer_analytics fills."""
-    sql = f"SELECT count(*), count(DISTINCT customer_id) FROM {settings.warehouse_schema}."
+    sql = f"SELECT count(*), count(DISTINCT customer_id) FROM {settings.churn.warehouse_schema}."
     tables = ("stg_customers", "customers", predictions)
     return {row for table in tables for row in stack.query(sql + table, database="warehouse")}
 
@@ -261,7 +261,7 @@ from include.mlflow_tracking import connect_mlflow
 from include.possum.schema import complete_rows, read_animals
 from include.settings import INCLUDE
 connect_mlflow()
-model = mlflow.pyfunc.load_model("models:/{settings.registered_model_name}@champion")
+model = mlflow.pyfunc.load_model("models:/{settings.possum.registered_model_name}@champion")
 rows = complete_rows(read_animals(INCLUDE / "possum.csv", "possum.csv"))[0]
 scores = model.predict(rows[model.metadata.signature.inputs.input_names()])
 print(json.dumps(bool(len(scores) == len(rows) and 25 < scores.min() and scores.max() < 50)))

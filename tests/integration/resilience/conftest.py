@@ -32,7 +32,7 @@ def new_animals(breakable: "RunningStack") -> "Callable[[], str]":
 
     def write() -> str:
         seed = uuid.uuid4().int % 2**32
-        animals = pd.read_csv(INCLUDE / settings.file_path).sample(frac=1, random_state=seed)
+        animals = pd.read_csv(INCLUDE / settings.possum.file_path).sample(frac=1, random_state=seed)
         # a millimetre here and there: other data, and as good a model
         animals["belly"] = animals["belly"] + 0.1 * (animals["case"] % 7 == seed % 7) + (seed % 89) / 1000
         key = f"{seed}.csv"

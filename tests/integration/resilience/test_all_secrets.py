@@ -45,7 +45,7 @@ def test_no_log_of_a_task_or_service_has_a_secret(ran):
 def test_no_object_has_a_secret(ran):
     places, found = search(ran, object_texts(ran))
     assert found == set()
-    for bucket in (settings.data_bucket_name, settings.xcom_bucket, settings.churn_model_bucket):
+    for bucket in (settings.data_bucket_name, settings.xcom_bucket, settings.churn.model_bucket):
         assert any(place.startswith(f"s3://{bucket}/") for place in places)
 
 

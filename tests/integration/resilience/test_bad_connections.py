@@ -18,7 +18,7 @@ from airflow.exceptions import AirflowFailException
 from airflow.utils.context import Context
 from werkzeug import Request, Response
 
-from include.settings import settings
+from include.settings import ChurnSettings, Settings, settings
 from tests.fakes.http_server import answering
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def test_schema_without_rights_is_named(stack_connections, dags, monkeypatch, sc
     import include.churn.warehouse
     from local_stack import postgres
 
-    monkeypatch.setattr(include.churn.warehouse, "settings", settings.model_copy(update={"warehouse_schema": schema}))
+    monkeypatch.setattr(include.churn.warehouse, "settings", Settings(churn=ChurnSettings(warehouse_schema=schema)))
     with closing(postgres.connect(stack_connections.stack, "warehouse")) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE SCHEMA IF NOT EXISTS locked")
         try:

@@ -131,7 +131,7 @@ def test_champion_loads_and_predicts(breakable, killed):
 
 
 def test_customers_are_in_the_tables_once(breakable, killed):
-    schema = settings.warehouse_schema
+    schema = settings.churn.warehouse_schema
     assert counted(breakable, TABLE) == {(200, 200)}
     left = f"SELECT count(*) FROM pg_tables WHERE schemaname = '{schema}' AND tablename = '{TABLE}_next'"
     assert breakable.query(left, database="warehouse") == [(0,)]

@@ -94,7 +94,7 @@ def trouble(breakable: RunningStack, new_animals, new_customers) -> Trouble:
     wait_until_idle(stack)
     # the warehouse goes while the predictions are being replaced
     table_lock = "SELECT pg_advisory_xact_lock(hashtext(%s))"
-    with locked(stack, "warehouse", table_lock, f"{settings.warehouse_schema}.{TABLE}"):
+    with locked(stack, "warehouse", table_lock, f"{settings.churn.warehouse_schema}.{TABLE}"):
         churn = airflow.trigger_with("customer_analytics", source=new_customers(), predictions_table=TABLE)
         somebody_waits("warehouse", "advisory")
         with warehouse_away(stack):

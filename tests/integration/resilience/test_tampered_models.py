@@ -133,7 +133,7 @@ def champion(breakable: "RunningStack") -> Files:
 
 @pytest.fixture
 def animals() -> pd.DataFrame:
-    return complete_rows(read_animals(INCLUDE / settings.file_path, "possum.csv"))[0]
+    return complete_rows(read_animals(INCLUDE / settings.possum.file_path, "possum.csv"))[0]
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def trained(breakable: "RunningStack", features: dict[str, Any]) -> tuple[str, s
     import json
 
     run_id = f"twice-{uuid.uuid4().hex[:8]}"
-    experiment = breakable.mlflow.get_experiment_by_name(settings.experiment_name)
+    experiment = breakable.mlflow.get_experiment_by_name(settings.possum.experiment_name)
     assert experiment
     parameters = {"alphas": [0.1, 1.0, uuid.uuid4().int % 1000 + 2.0]}  # that nobody has trained with
     arguments = json.dumps([features, parameters, run_id, experiment.experiment_id])
@@ -111,7 +111,7 @@ def test_replacing_predictions_twice_leaves_one_whole_table(breakable, stack_con
     predictions = pd.DataFrame({"customer_id": range(rows), "churn_probability": 0.5, "used_for_training": True})
     predictions["model_version"] = "m"
     assert len(results(both(lambda: replace_predictions(predictions, TABLE)))) == 2  # the second has waited
-    schema = settings.warehouse_schema
+    schema = settings.churn.warehouse_schema
     sql = f"SELECT count(*), count(DISTINCT customer_id) FROM {schema}.{TABLE}"
     assert breakable.query(sql, database="warehouse") == [(rows, rows)]
     sql = f"SELECT tablename FROM pg_tables WHERE schemaname = '{schema}' AND tablename LIKE '{TABLE}%%'"

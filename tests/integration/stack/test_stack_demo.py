@@ -87,7 +87,7 @@ def test_demo_runs_all_pipelines_and_shows_where_the_results_are(other_stack: Lo
 
 
 def test_demo_of_a_failing_pipeline_names_the_task_shows_its_log_and_fails(other_stack: LocalStack):
-    done = other_stack.command("demo", FILE_PATH="absent.csv")
+    done = other_stack.command("demo", POSSUM_FILE_PATH="absent.csv")
     assert done.returncode == 1
     assert "failed task extract_data, the end of its log:" in done.stdout
     assert "include/absent.csv cannot be read" in done.stdout

@@ -76,7 +76,7 @@ def test_warehouse_role_may_read_no_table_of_another_service(stack: RunningStack
 def test_warehouse_role_owns_its_schema_and_not_its_database(stack: RunningStack) -> None:
     import psycopg2
 
-    schema = settings.warehouse_schema
+    schema = settings.churn.warehouse_schema
     owner = "SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = '{}'"
     assert stack.query(owner.format(schema), database="warehouse") == [("warehouse",)]
     assert stack.query(
@@ -121,7 +121,7 @@ def run_databases_sql(stack: LocalStack, **connection: str) -> subprocess.Comple
         "PGPASSWORD": stack.stack.secrets.airflow_password,
         "AIRFLOW_CONN_POSTGRES_DEFAULT": json.dumps({"conn_type": "postgres", **connection}),
         "MLFLOW_BACKEND_STORE_URI": "postgresql+psycopg2://someone:p@db.example.com/mlflow",
-        "WAREHOUSE_SCHEMA": "of its own",
+        "CHURN_WAREHOUSE_SCHEMA": "of its own",
     }
     return subprocess.run(
         [POSTGRES_BIN / "psql", *options, "--file", file],

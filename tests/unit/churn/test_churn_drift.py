@@ -12,7 +12,7 @@ from include.settings import INCLUDE, settings
 @pytest.fixture(scope="module")
 def shipped() -> pd.DataFrame:
     """Customers of the shipped data with their two features."""
-    folder = INCLUDE / settings.churn_data_dir
+    folder = INCLUDE / settings.churn.data_dir
     tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("customers", "orders", "payments")}
     orders = tables["orders"]
     paid = tables["payments"].merge(orders[["order_id", "customer_id"]]).groupby("customer_id")["amount"].sum()
@@ -28,7 +28,7 @@ def check(reference, batch):
         batch,
         categorical=[],
         numeric=churn_model.FEATURE_COLUMNS,
-        significance=settings.drift_significance,
+        significance=settings.pipelines.drift_significance,
     )
 
 
@@ -39,7 +39,7 @@ def test_a_thousand_batches_of_the_same_customers_raise_no_more_alarms_than_stat
         parts = rng.permutation(len(shipped)) < 64
         alarms += check(shipped[parts], shipped[~parts]).drifted
 
-    assert alarms <= 1000 * settings.drift_significance
+    assert alarms <= 1000 * settings.pipelines.drift_significance
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def checks(model: dict[str, Any]) -> list[Any]:
 
 @pytest.mark.parametrize(("significance", "drifted", "tag"), [("0.001", False, "none"), ("0.2", True, "detected")])
 def test_drift_significance_decides_on_the_verdict(model, batch, monkeypatch, significance, drifted, tag):
-    monkeypatch.setenv("DRIFT_SIGNIFICANCE", significance)
+    monkeypatch.setenv("PIPELINES_DRIFT_SIGNIFICANCE", significance)
     monkeypatch.setattr(drift_check, "settings", Settings())
 
     report = check_batch(task("manual__1"), model, batch)

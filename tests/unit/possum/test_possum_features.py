@@ -22,7 +22,7 @@ def test_21_of_the_101_complete_animals_are_held_out_and_always_the_same_ones(co
 
 
 def test_feature_columns_are_the_known_categories_and_the_measurements():
-    assert feature_columns() == [*ENCODED, *settings.numeric_columns]
+    assert feature_columns() == [*ENCODED, *settings.possum.numeric_columns]
     assert len(feature_columns()) == 20
 
 
@@ -35,7 +35,7 @@ def test_engineer_features_gives_key_features_and_raw_target(features, complete)
 
 
 def test_engineer_features_standardises_measurements_only(features):
-    numeric = features[list(settings.numeric_columns)]
+    numeric = features[list(settings.possum.numeric_columns)]
 
     np.testing.assert_allclose(numeric.mean(), 0, atol=1e-12)
     np.testing.assert_allclose(numeric.std(ddof=0), 1)
@@ -101,7 +101,7 @@ def test_scaler_statistics_let_the_raw_values_be_restored(complete, features):
     statistics = scaler_statistics(fit_transformer(complete))
 
     assert len(statistics) == 18
-    for column in settings.numeric_columns:
+    for column in settings.possum.numeric_columns:
         restored = features[column] * statistics[f"scale_{column}"] + statistics[f"mean_{column}"]
         np.testing.assert_allclose(restored, complete[column])
 

@@ -15,7 +15,7 @@ from include.errors import ConfigurationError, InputError
 from include.possum.features import engineer_features, feature_columns, fit_transformer
 from include.possum.model import cross_validate, evaluate, evaluate_baseline, fit, make_regressor, validate_by_site
 from include.possum.schema import complete_rows, read_animals
-from include.settings import INCLUDE, settings
+from include.settings import INCLUDE, PossumSettings, Settings
 
 SEED = 0
 
@@ -255,7 +255,7 @@ def test_validate_by_site_says_nothing_of_animals_of_one_site(features):
 
 
 def test_validate_by_site_says_nothing_where_the_features_tell_no_sites(complete, monkeypatch):
-    without_site = settings.model_copy(update={"categorical_columns": ("Pop", "sex")})
+    without_site = Settings(possum=PossumSettings(categorical_columns=("Pop", "sex")))
     for module in ("features", "model"):
         monkeypatch.setattr(f"include.possum.{module}.settings", without_site)
     features = engineer_features(fit_transformer(complete), complete)

@@ -131,7 +131,7 @@ def test_plot_names_a_picture_that_it_cannot_read(predictions, tmp_path, content
     if content is not None:
         picture.write_bytes(content)
 
-    with pytest.raises(ConfigurationError, match=r"picture\.png.*PICTURE_PATH"):
+    with pytest.raises(ConfigurationError, match=r"picture\.png.*POSSUM_PICTURE_PATH"):
         plot_predictions(predictions, picture, subtitle="")
 
 

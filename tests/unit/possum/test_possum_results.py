@@ -77,9 +77,9 @@ def model(experiment, tmp_path, monkeypatch):
     client = mlflow.MlflowClient()
     run = client.create_run(experiment)
     monkeypatch.setattr(results, "INCLUDE", tmp_path)
-    (tmp_path / settings.picture_path).symlink_to(INCLUDE / settings.picture_path)
+    (tmp_path / settings.possum.picture_path).symlink_to(INCLUDE / settings.possum.picture_path)
     (tmp_path / "plots").mkdir()
-    own = tmp_path / "plots" / settings.plot_file_name
+    own = tmp_path / "plots" / settings.possum.plot_file_name
     own.write_bytes(OLD_PICTURE)
     client.log_artifact(run.info.run_id, str(own), "plots")
     return {"run_id": run.info.run_id, "experiment_id": experiment, "name": "m", "version": "3", "metrics": METRICS}
@@ -96,9 +96,9 @@ class TestPublishPlot:
             artifacts = Path(mlflow.MlflowClient().get_run(model["run_id"]).info.artifact_uri)
             places = {
                 "object": tmp_path / "plot.png",
-                "artifact": artifacts / "plots" / settings.plot_file_name,
-                "include": tmp_path / "plots" / settings.plot_file_name,
-                "batch": artifacts / "plots" / "run-7" / settings.plot_file_name,
+                "artifact": artifacts / "plots" / settings.possum.plot_file_name,
+                "include": tmp_path / "plots" / settings.possum.plot_file_name,
+                "batch": artifacts / "plots" / "run-7" / settings.possum.plot_file_name,
             }
             return told, places
 
@@ -110,7 +110,7 @@ class TestPublishPlot:
         picture = places["object"].read_bytes()
         assert Image.open(places["object"]).format == "PNG"
         assert told["sha256"] == sha256_hex(picture)
-        assert told["artifact"] == f"plots/{settings.plot_file_name}"
+        assert told["artifact"] == f"plots/{settings.possum.plot_file_name}"
         assert places["artifact"].read_bytes() == places["include"].read_bytes() == picture
         assert not places["batch"].exists()
 
@@ -120,12 +120,12 @@ class TestPublishPlot:
         picture = places["object"].read_bytes()
         assert Image.open(places["object"]).format == "PNG"
         assert told["sha256"] == sha256_hex(picture)
-        assert told["artifact"] == f"plots/run-7/{settings.plot_file_name}"
+        assert told["artifact"] == f"plots/run-7/{settings.possum.plot_file_name}"
         assert places["batch"].read_bytes() == picture
         assert places["artifact"].read_bytes() == places["include"].read_bytes() == OLD_PICTURE
 
     def test_does_without_an_include_folder_that_can_be_written(self, publish, tmp_path):
-        own = tmp_path / "plots" / settings.plot_file_name
+        own = tmp_path / "plots" / settings.possum.plot_file_name
         own.unlink()
         own.parent.rmdir()
         own.parent.write_text("a file where the folder should be")
@@ -149,7 +149,7 @@ axes = plot_predictions(table, None, subtitle="").axes[0]
 print([label.get_text() for label in axes.get_xticklabels()])
 print({line.get_label(): line.get_ydata().tolist() for line in axes.get_lines()})
 """
-    names = {"KEY_COLUMN": "animal", "TARGET_COLUMN": "totlngth"}
+    names = {"POSSUM_KEY_COLUMN": "animal", "POSSUM_TARGET_COLUMN": "totlngth"}
 
     run = subprocess.run(
         [sys.executable, "-c", code],

@@ -7,7 +7,7 @@ import pytest
 from include.errors import ConfigurationError, InputError
 from include.possum import schema
 from include.possum.schema import build_schema, complete_rows, read_animals
-from include.settings import INCLUDE, settings
+from include.settings import INCLUDE, PossumSettings, Settings, settings
 
 SHIPPED = INCLUDE / "possum.csv"
 LINES = SHIPPED.read_text().splitlines()
@@ -60,12 +60,12 @@ def test_shipped_file_ends_its_lines_with_lf_and_writes_whole_numbers_as_such():
 
 
 def test_read_animals_gives_typed_rows_in_the_files_order(animals):
-    assert list(animals.columns) == settings.raw_columns
+    assert list(animals.columns) == settings.possum.raw_columns
     assert animals.index.tolist() == list(range(104))
     assert animals["case"].tolist() == list(range(1, 105))
     assert animals[["case", "site"]].dtypes.astype(str).tolist() == ["int64", "int64"]
     assert {type(value) for column in ("Pop", "sex") for value in animals[column]} == {str}
-    assert (animals[[*settings.numeric_columns, "taill"]].dtypes == "float64").all()
+    assert (animals[[*settings.possum.numeric_columns, "taill"]].dtypes == "float64").all()
     assert animals.isna().sum().pipe(lambda counts: counts[counts > 0]).to_dict() == {"age": 2, "footlgth": 1}
 
 
@@ -185,7 +185,7 @@ def test_read_animals_counts_lines_as_an_editor_does_behind_quoted_line_breaks()
 
 @pytest.mark.parametrize("path", [Path("/nowhere/possum.csv"), INCLUDE], ids=["absent", "folder"])
 def test_read_animals_says_where_it_looked_for_the_file(path):
-    with pytest.raises(InputError, match=f"{NAME}.*{path}.*FILE_PATH"):
+    with pytest.raises(InputError, match=f"{NAME}.*{path}.*POSSUM_FILE_PATH"):
         read_animals(path, NAME)
 
 
@@ -220,10 +220,12 @@ def test_build_schema_describes_every_measurement_with_its_unit():
 
 
 def test_build_schema_names_a_column_that_it_does_not_know(monkeypatch):
-    changed = settings.model_copy(update={"numeric_columns": ("age", "weight"), "categorical_columns": ("colour",)})
+    changed = Settings(possum=PossumSettings(numeric_columns=("age", "weight"), categorical_columns=("colour",)))
     monkeypatch.setattr(schema, "settings", changed)
 
-    with pytest.raises(ConfigurationError, match=r"\['colour', 'weight'\].*CATEGORICAL_COLUMNS.*NUMERIC_COLUMNS"):
+    with pytest.raises(
+        ConfigurationError, match=r"\['colour', 'weight'\].*POSSUM_CATEGORICAL_COLUMNS.*POSSUM_NUMERIC_COLUMNS"
+    ):
         build_schema()
 
 
