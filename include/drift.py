@@ -73,14 +73,21 @@ def compare(
         significance: the share of batches of the same distribution that may be called drifted.
 
     Raises:
-        InputError: if a column is missing, or either table has no rows.
+        InputError: if there is nothing to compare (no columns, a column or all rows missing), or if a value is missing or
+            is not a finite number: a test that skips it would say "no drift".
 
     """
+    if not categorical and not numeric:
+        raise InputError("There are no columns for the drift check")
     for name, table in (("reference", reference), ("batch", batch)):
         if absent := [column for column in (*categorical, *numeric) if column not in table]:
             raise InputError(f"The {name} for the drift check lacks the columns {absent}")
         if table.empty:
             raise InputError(f"The {name} for the drift check has no rows")
+        unusable = {column: int(table[column].isna().sum()) for column in categorical}
+        unusable |= {column: int((~np.isfinite(table[column].astype(float))).sum()) for column in numeric}
+        if unusable := {column: count for column, count in unusable.items() if count}:
+            raise InputError(f"The {name} for the drift check has values that are missing or not finite: {unusable}")
     rows = [_compare_categories(column, reference[column], batch[column]) for column in categorical]
     rows += [_compare_numbers(column, reference[column], batch[column]) for column in numeric]
     columns = pd.DataFrame(rows, columns=["column", "test", "statistic", "p_value"])

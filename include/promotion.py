@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from include.errors import InputError
+
 MINIMUM_HOLDOUT_ROWS = 10
 SIGNIFICANCE = 0.05  # how often a newcomer that is as good as the champion is taken for worse
 
@@ -42,8 +44,13 @@ def decide(
         Promoted is a newcomer that beats the baseline on average and, where there is a usable champion, is not worse
         than it by more than chance explains: the one-sided paired t-test at SIGNIFICANCE.
 
+    Raises:
+        InputError: if there are no losses, not the same number of each, or one that is not a finite number.
+
     """
-    new, trivial = np.asarray(newcomer, dtype=float), np.asarray(baseline, dtype=float)
+    new, trivial = _losses("newcomer", newcomer), _losses("baseline", baseline)
+    old = None if champion is None else _losses("champion", champion)
+    _require_equal_lengths(newcomer=new, baseline=trivial, champion=old)
     figures = {"holdout_rows": float(len(new))}
     if len(new) < MINIMUM_HOLDOUT_ROWS:
         return Decision(
@@ -53,14 +60,14 @@ def decide(
             figures,
         )
     figures |= {"newcomer_loss": float(new.mean()), "baseline_loss": float(trivial.mean())}
-    if not new.mean() < trivial.mean():
+    if not beats_baseline(new, trivial):
         return Decision(
             False,
             "worse_than_baseline",
             f"rejected: its mean loss on the holdout is {new.mean():.4g}, the trivial answer's {trivial.mean():.4g}",
             figures,
         )
-    if champion is None:
+    if old is None:
         if champion_problem is None:
             return Decision(
                 True, "first_model", "promoted: beats the trivial answer, and there is no champion", figures
@@ -71,7 +78,41 @@ def decide(
             f"promoted: beats the trivial answer, and the champion {champion_problem}",
             figures,
         )
-    return _compare(new, np.asarray(champion, dtype=float), figures)
+    return _compare(new, old, figures)
+
+
+def beats_baseline(losses: ArrayLike, baseline: ArrayLike) -> bool:
+    """Whether a model is better than the baseline: whether its mean loss on the same rows is smaller.
+
+    Args:
+        losses: the model's loss on each row, shape (n,).
+        baseline: the baseline's, shape (n,).
+
+    Raises:
+        InputError: if there are no losses, not the same number of each, or one that is not a finite number.
+
+    """
+    own, trivial = _losses("model", losses), _losses("baseline", baseline)
+    _require_equal_lengths(model=own, baseline=trivial)
+    return bool(own.mean() < trivial.mean())
+
+
+def _losses(whose: str, values: ArrayLike) -> np.ndarray:
+    losses = np.asarray(values, dtype=float)
+    if losses.ndim != 1 or not len(losses):
+        raise InputError(f"The {whose}'s losses have the shape {losses.shape}: give one for each holdout row")
+    if wrong := int((~np.isfinite(losses)).sum()):
+        raise InputError(
+            f"{wrong} of the {whose}'s {len(losses)} losses are not finite numbers: look at its predictions for these rows"
+        )
+    return losses
+
+
+def _require_equal_lengths(**losses: np.ndarray | None) -> None:
+    """Else numpy might stretch one of them."""
+    lengths = {whose: len(each) for whose, each in losses.items() if each is not None}
+    if len(set(lengths.values())) > 1:
+        raise InputError(f"The losses are not of the same holdout rows: {lengths}")
 
 
 def _compare(new: np.ndarray, old: np.ndarray, figures: dict[str, float]) -> Decision:

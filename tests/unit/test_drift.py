@@ -112,3 +112,23 @@ def test_a_large_training_set_keeps_a_bounded_reference_that_is_the_same_each_ti
 
     assert len(kept) == REFERENCE_ROWS
     assert kept.equals(reference_rows(rows))
+
+
+# Checks fail closed
+
+
+@pytest.mark.parametrize("side", ["reference", "batch"])
+@pytest.mark.parametrize(
+    ("column", "value"), [("totlngth", np.nan), ("totlngth", np.inf), ("sex", None), ("sex", np.nan)]
+)
+def test_a_value_that_is_missing_or_not_finite_is_refused_and_never_passes(animals, side, column, value):
+    tables = {"reference": animals, "batch": animals.assign(totlngth=animals["totlngth"] + 1000)}
+    tables[side] = tables[side].astype({column: object})
+    tables[side].loc[tables[side].index[3], column] = value
+    with pytest.raises(InputError, match=rf"The {side} .*\{{'{column}': 1\}}"):
+        check(**tables)
+
+
+def test_no_columns_are_no_pass(animals):
+    with pytest.raises(InputError, match="no columns"):
+        compare(animals, animals, categorical=[], numeric=[], significance=SIGNIFICANCE)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from include.promotion import MINIMUM_HOLDOUT_ROWS, SIGNIFICANCE, decide
+from include.errors import InputError
+from include.promotion import MINIMUM_HOLDOUT_ROWS, SIGNIFICANCE, beats_baseline, decide
 
 RNG = np.random.default_rng(7)
 ROWS = 40
@@ -84,3 +85,54 @@ def test_a_model_as_good_as_the_champion_is_called_worse_about_as_often_as_the_s
         rejected += not decide(newcomer, np.full(21, 100.0), champion).promoted
 
     assert rejected / draws == pytest.approx(SIGNIFICANCE, abs=0.02)
+
+
+# Checks fail closed
+
+WRONG = {"NaN": np.nan, "infinity": np.inf, "minus infinity": -np.inf}
+
+
+def losses(**wrong: float) -> dict[str, np.ndarray]:
+    three = {"newcomer": CHAMPION * 0.5, "baseline": BASELINE, "champion": CHAMPION}
+    for whose, value in wrong.items():
+        three[whose] = np.append(three[whose][:-1], value)
+    return three
+
+
+@pytest.mark.parametrize("value", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("whose", ["newcomer", "baseline", "champion"])
+def test_a_loss_that_is_no_finite_number_is_refused_and_never_promotes(whose, value):
+    with pytest.raises(InputError, match=f"1 of the {whose}'s {ROWS} losses are not finite"):
+        decide(*losses(**{whose: value}).values())
+
+
+def test_all_champion_losses_missing_is_no_promotion():
+    with pytest.raises(InputError, match="champion's"):
+        decide(CHAMPION, BASELINE, np.full(ROWS, np.nan))
+
+
+@pytest.mark.parametrize("length", [0, 1, ROWS - 1, ROWS + 1])
+@pytest.mark.parametrize("whose", ["newcomer", "baseline", "champion"])
+def test_losses_of_other_rows_are_refused(whose, length):
+    three = losses() | {whose: np.ones(length)}
+    with pytest.raises(InputError, match=r"not of the same holdout rows|shape \(0,\)"):
+        decide(*three.values())
+
+
+def test_a_table_of_losses_is_refused():
+    with pytest.raises(InputError, match=r"shape \(40, 1\)"):
+        decide(CHAMPION[:, None], BASELINE)
+
+
+def test_beats_baseline_compares_the_mean_losses():
+    assert beats_baseline(CHAMPION, BASELINE)
+    assert not beats_baseline(BASELINE, BASELINE)
+    assert not beats_baseline(BASELINE + 1, BASELINE)
+
+
+@pytest.mark.parametrize("wrong", [np.full(ROWS, np.nan), np.array([]), np.ones(3)])
+def test_beats_baseline_refuses_what_it_cannot_compare(wrong):
+    with pytest.raises(InputError):
+        beats_baseline(wrong, BASELINE)
+    with pytest.raises(InputError):
+        beats_baseline(BASELINE, wrong)
