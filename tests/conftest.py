@@ -3,7 +3,9 @@
 import importlib
 import os
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +41,8 @@ def _isolate() -> str:
 
 KEPT_STACK = os.environ.get("TEST_STACK_DIR")  # a developer's: this stack is used, and stays up for the next time
 AIRFLOW_HOME = _isolate()
+FAILURES = Path(__file__).parents[1] / "test-failures"
+WITH_STACK = {"integration", "faults", "browser"}  # folders of tests
 
 
 # What is quick comes first, then the possum pipeline, whose tests look at the stack's first runs of it; the browser's last.
@@ -55,8 +59,42 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)  # stable: within a rank the order stays
 
 
-def pytest_unconfigure() -> None:
+def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+    if not _is_worker(config) and FAILURES.exists():
+        print(f"Logs and screenshots of the failed tests: {FAILURES}")  # noqa: T201 (the last line, after pytest's own)
+
+
+# What a failed test with a stack leaves for people (tests/support/failures.py)
+
+BEGAN = pytest.StashKey[float]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not _is_worker(session.config):
+        shutil.rmtree(FAILURES, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.stash[BEGAN] = time.time() - 1  # file systems may keep whole seconds
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report: pytest.TestReport = yield  # type: ignore[assignment]
+    support = sys.modules.get("tests.support.local_stack")  # imported where a test has a stack
+    if report.failed and support and WITH_STACK & set(item.path.parts):
+        from tests.support import failures
+
+        stacks = [stack for stack in support.LocalStack.known if stack.stack.logs.exists()]
+        failures.keep(FAILURES, item.nodeid, report.longreprtext, stacks, item.stash[BEGAN])
+    return report  # type: ignore[return-value]
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    """Whether this is one of pytest-xdist's processes, and not the one that started them."""
+    return hasattr(config, "workerinput")
 
 
 @pytest.fixture(scope="session")

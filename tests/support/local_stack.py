@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
 import boto3
@@ -61,8 +62,11 @@ def short_folder() -> Path:
 class LocalStack:
     """A state folder with ports, and the command line on it."""
 
+    known: ClassVar["weakref.WeakSet[LocalStack]"] = weakref.WeakSet()  # whose logs are kept when a test fails
+
     def __init__(self, home: Path) -> None:
         self.home = home
+        LocalStack.known.add(self)
         self.ports = Ports(*free_ports(len(asdict(Ports()))))
         self.stack = Stack(home)
 
