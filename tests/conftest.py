@@ -45,18 +45,31 @@ FAILURES = Path(__file__).parents[1] / "test-failures"
 WITH_STACK = {"integration", "faults", "browser"}  # folders of tests
 
 
-# What is quick comes first, then the possum pipeline, whose tests look at the stack's first runs of it; the browser's last.
-ORDER = ("tests/unit", "tests/dags", "tests/integration/possum", "tests/integration", "tests/browser")
+# The possum pipeline's tests look at the stack's first runs of it; those that stop services come last.
+ORDER = ("tests/integration/possum", "tests/integration/churn", "tests/integration", "tests/browser", "tests/faults")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    root = Path(__file__).parents[1]
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the tests into an order, and into groups: pytest-xdist runs those of a group one after the other in one process.
 
-    def rank(item: pytest.Item) -> int:
-        path = item.path.relative_to(root).as_posix()
-        return next(number for number, folder in enumerate(ORDER) if path.startswith(folder))
+    All that use the session's stack are one group, as each process has a session of its own. It is the longest, so it comes
+    first where there are several processes, and last where one does everything.
+    """
+    several = config.getoption("numprocesses", default=None) or hasattr(config, "workerinput")
+
+    def rank(item: pytest.Item) -> tuple[bool, int]:
+        path = item.path.relative_to(config.rootpath).as_posix()
+        number = next((number for number, folder in enumerate(ORDER) if path.startswith(folder)), -1)
+        return _with_session_stack(item) != bool(several), number
 
     items.sort(key=rank)  # stable: within a rank the order stays
+    for item in items:
+        group = "stack" if _with_session_stack(item) else item.path.relative_to(config.rootpath).as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _with_session_stack(item: pytest.Item) -> bool:
+    return bool(WITH_STACK & set(item.path.parts)) and "stack" in getattr(item, "fixturenames", ())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

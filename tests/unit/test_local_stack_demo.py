@@ -1,4 +1,4 @@
-"""What `make demo` shows, of made-up runs and results; the demo itself runs in tests/integration/stack."""
+"""What `make demo` shows, of made-up runs and results; the demo itself runs in tests/faults."""
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from include.settings import settings
-from tests.integration.resilience.breaking import (
+from tests.support.breaking import (
     Hold,
     away,
     champion_predicts,

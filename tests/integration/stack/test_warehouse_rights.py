@@ -91,20 +91,17 @@ def test_warehouse_role_owns_its_schema_and_not_its_database(stack: RunningStack
             stack.query(refused, database="warehouse")
 
 
-def test_start_takes_the_database_from_a_role_that_owned_it(other_stack: LocalStack) -> None:
+def test_start_takes_the_database_from_a_role_that_owned_it(stack: RunningStack) -> None:
     """As in a state folder of an earlier version, which left the databases postgres and template1 open, too."""
-    other_stack.start()
     run_as_superuser(
-        other_stack,
+        stack,
         "ALTER DATABASE warehouse OWNER TO warehouse",
         "GRANT ALL ON DATABASE postgres, template1, warehouse TO PUBLIC",
     )
-    other_stack.start()
-    assert ask(other_stack, CONNECTABLE.format("warehouse")) == [("warehouse",)]
-    assert ask(other_stack, "SELECT has_database_privilege('warehouse', 'warehouse', 'CREATE')") == [(False,)]
-    assert ask(other_stack, "SELECT datdba::regrole::text FROM pg_database WHERE datname = 'warehouse'") == [
-        ("postgres",)
-    ]
+    stack.start()
+    assert ask(stack, CONNECTABLE.format("warehouse")) == [("warehouse",)]
+    assert ask(stack, "SELECT has_database_privilege('warehouse', 'warehouse', 'CREATE')") == [(False,)]
+    assert ask(stack, "SELECT datdba::regrole::text FROM pg_database WHERE datname = 'warehouse'") == [("postgres",)]
 
 
 # docker/databases.sql, which does the same in the Astro stack; here on databases of other names

@@ -12,7 +12,7 @@ import pytest
 from include.datasets import MODEL_TRAINED, POSSUM_FEATURES
 from include.settings import settings
 from include.wandb_tracking import run_id_for
-from tests.integration.resilience.breaking import (
+from tests.support.breaking import (
     Moment,
     Task,
     at_once,

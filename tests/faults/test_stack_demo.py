@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.local_stack import DEMO_TIMEOUT, LocalStack
+from tests.support.other_stack import stack_of_its_own
 
 PROJECT = Path(__file__).parents[3]
 
@@ -20,6 +22,12 @@ loopback_up()
 assert [name for _, name in socket.if_nameindex()] == ["lo"], socket.if_nameindex()
 os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 """
+
+
+@pytest.fixture(scope="module")
+def demo_stack() -> Iterator[LocalStack]:
+    """A state folder and ports in which nothing was ever started."""
+    yield from stack_of_its_own()
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +61,11 @@ for address in ("192.0.2.1", "8.8.8.8"):
     subprocess.run([*isolated, "-c", code], check=True)
 
 
-def test_demo_runs_all_pipelines_and_shows_where_the_results_are(other_stack: LocalStack, isolated):
+def test_demo_runs_all_pipelines_and_shows_where_the_results_are(demo_stack: LocalStack, isolated):
     demo = subprocess.Popen(
         [*isolated, "-m", "local_stack", "demo"],
         cwd=PROJECT,
-        env=os.environ | other_stack.variables,
+        env=os.environ | demo_stack.variables,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -72,7 +80,7 @@ def test_demo_runs_all_pipelines_and_shows_where_the_results_are(other_stack: Lo
     for dag_id in ("feature_eng", "train", "predict"):
         row = next(line for line in output.splitlines() if line.startswith(f"│ {dag_id} "))
         assert "success" in row
-    airflow, mlflow = (f"http://localhost:{port}" for port in (other_stack.ports.airflow, other_stack.ports.mlflow))
+    airflow, mlflow = (f"http://localhost:{port}" for port in (demo_stack.ports.airflow, demo_stack.ports.mlflow))
     assert f"Airflow: {airflow} (login admin, password admin)" in output
     assert f"{mlflow}/#/experiments/" in output
     assert f"{mlflow}/#/models/Reg_RidgeCV_possums/versions/1" in output
@@ -80,16 +88,17 @@ def test_demo_runs_all_pipelines_and_shows_where_the_results_are(other_stack: Lo
     assert "s3://data/predictions/" in output
     assert "holdout" in output
     # the virtual environment of run_prediction came from uv's cache: none was there, and nothing could be downloaded
-    (log,) = (other_stack.home / "logs" / "tasks").glob("dag_id=predict/*/task_id=run_prediction/attempt=1.log")
+    (log,) = (demo_stack.home / "logs" / "tasks").glob("dag_id=predict/*/task_id=run_prediction/attempt=1.log")
     assert "Building the virtual environment" in log.read_text()
     assert "downloading them" not in log.read_text()
-    assert len(other_stack.processes()) > 10  # the stack stays up
+    assert len(demo_stack.processes()) > 10  # the stack stays up
 
 
-def test_demo_of_a_failing_pipeline_names_the_task_shows_its_log_and_fails(other_stack: LocalStack):
-    done = other_stack.command("demo", POSSUM_FILE_PATH="absent.csv")
+def test_demo_of_a_failing_pipeline_names_the_task_shows_its_log_and_fails(demo_stack: LocalStack):
+    demo_stack.stop()  # settings are read when the stack starts
+    done = demo_stack.command("demo", POSSUM_FILE_PATH="absent.csv")
     assert done.returncode == 1
     assert "failed task extract_data, the end of its log:" in done.stdout
     assert "include/absent.csv cannot be read" in done.stdout
     assert "The stack stays up" in done.stdout
-    assert len(other_stack.processes()) > 10
+    assert len(demo_stack.processes()) > 10

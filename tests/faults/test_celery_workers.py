@@ -9,7 +9,7 @@ import pytest
 
 from local_stack.config import CELERY_WORKERS, LOG_BUCKET, PROJECT, search_path
 from local_stack.worker import HIDDEN, namespaces
-from tests.integration.resilience.breaking import Hold, kill_service, pid_of, tries
+from tests.support.breaking import Hold, kill_service, pid_of, tries
 from tests.support.local_stack import RUN_TIMEOUT, RunningStack, await_that, services, short_folder
 from tests.support.possum_runs import mlflow_runs, versions_of_run
 from tests.support.secrets_search import command_line_texts, database_texts, file_texts, object_texts, search

@@ -10,7 +10,7 @@ import pytest
 
 from include.object_store import sha256_hex
 from include.settings import settings
-from tests.integration.resilience.breaking import tries
+from tests.support.breaking import tries
 from tests.support.local_stack import RunningStack, await_that
 
 TASK = "extract_data"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.integration.resilience.breaking import (
+from tests.support.breaking import (
     Hold,
     away,
     champion_predicts,
