@@ -51,9 +51,16 @@ test: setup lint ## Run the linters and all tests, on real services (TESTS=tests
 	@$(PY) -m pytest $(TESTS)
 
 .PHONY: lint
-lint: setup ## Check style (ruff), types (mypy), and that no secret is committed (detect-secrets)
+lint: setup ## Check style (ruff), types (mypy), workflows (actionlint), and that no secret is committed (detect-secrets)
 	@$(PY) -m ruff check --quiet . && $(PY) -m ruff format --check --quiet . && $(PY) -m mypy --no-error-summary
+	@.venv/bin/actionlint .github/workflows/*.yml
 	@git ls-files -z -- . ':!*.lock' ':!*requirements.txt' ':!*.png' | xargs -0 .venv/bin/detect-secrets-hook --no-verify
+
+.PHONY: requirements
+requirements: setup ## Write requirements.txt and local_stack/bootstrap-requirements.txt from uv.lock, after it has changed
+	@sed -n 's|^#    uv |.venv/bin/uv |p' requirements.txt | sh >/dev/null
+	@.venv/bin/uv export --frozen --only-group bootstrap --no-header \
+		--output-file local_stack/bootstrap-requirements.txt >/dev/null
 
 .PHONY: audit
 audit: setup ## Look for published vulnerabilities of the locked packages (asks osv.dev; accepted ones: docs/decisions/0010)

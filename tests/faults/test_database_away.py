@@ -53,9 +53,9 @@ def test_success_that_could_not_be_recorded_needed_another_try(breakable, surviv
     assert tries(breakable, dag_id, survived.possum.feature_eng)[task_id] > 1
 
 
-def test_runs_succeed_when_the_database_is_back(survived):
+def test_runs_succeed_when_the_database_is_back(breakable, survived):
     assert survived.possum.predictions["rows"] == 101
-    assert survived.churn
+    assert breakable.airflow.run("customer_analytics", survived.churn)["state"] == "success"
 
 
 def test_every_service_is_back(breakable, survived):

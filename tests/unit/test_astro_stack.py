@@ -194,7 +194,11 @@ def test_no_secret_in_the_file() -> None:
         assert service["env_file"] == ".env"
         assert not [name for name in service.get("environment", {}) if re.search("KEY|SECRET|PASSW|TOKEN|CONN", name)]
     assert not re.search(r"(password|secret|key)\w*\s*[:=]\s*[^$\s]", text, re.I)
-    for secret in ("minioadmin", "mlflow:mlflow@", "warehouse:warehouse"):
+    values = dict(assignments(commented=False))
+    warehouse = json.loads(values["AIRFLOW_CONN_POSTGRES_DEFAULT"])
+    mlflow_login, at, _ = values["MLFLOW_BACKEND_STORE_URI"].removeprefix("postgresql+psycopg2://").partition("@")
+    secrets = (values["MINIO_ROOT_PASSWORD"], mlflow_login + at, f"{warehouse['login']}:{warehouse['password']}")
+    for secret in secrets:
         assert secret not in text
 
 
@@ -465,5 +469,8 @@ def test_dev_container_starts_this_stack() -> None:
     config = json.loads(text)
     for command in ("onCreateCommand", "postStartCommand"):
         assert (PROJECT / config[command].split()[-1]).exists()
+    # without these MLflow refuses a browser that comes by a Codespace's name
+    names = {"MLFLOW_ALLOWED_HOSTS", "MLFLOW_CORS_ALLOWED_ORIGINS"}
+    assert {name for name, value in config["remoteEnv"].items() if "*.app.github.dev" in value} == names
     assert set(config["remoteEnv"]) <= variables(code_of_override())
     assert {8080, 5000} <= set(config["forwardPorts"])

@@ -183,10 +183,15 @@ def test_wheels_for_predictions_are_all_that_a_model_may_need() -> None:
     assert not missing, f"run_prediction accepts models that need {missing}: add them to docker/model-wheels.txt"
 
 
-def test_header_command_writes_the_file_again(tmp_path: Path) -> None:
-    uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
-    if uv is None:
+@pytest.fixture(scope="module")
+def uv() -> str:
+    found = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+    if found is None:
         pytest.skip("uv is not installed here")
+    return found
+
+
+def test_header_command_writes_the_file_again(tmp_path: Path, uv: str) -> None:
     command = export_command()
     arguments = command[1:]
     place = arguments.index("--output-file") + 1
@@ -194,7 +199,15 @@ def test_header_command_writes_the_file_again(tmp_path: Path) -> None:
     subprocess.run([uv, *arguments, "--offline"], cwd=PROJECT, check=True, capture_output=True)
     written = (tmp_path / "requirements.txt").read_text().splitlines()
     there = REQUIREMENTS.read_text().splitlines()
-    assert written[2:] == there[2:], f"requirements.txt is older than uv.lock: run {' '.join(command)}"
+    assert written[2:] == there[2:], "requirements.txt is older than uv.lock: run make requirements"
+
+
+def test_setup_installs_with_the_locked_uv(tmp_path: Path, uv: str) -> None:
+    written = tmp_path / "requirements.txt"
+    options = ["--frozen", "--offline", "--only-group", "bootstrap", "--no-header", "--output-file", str(written)]
+    subprocess.run([uv, "export", *options], cwd=PROJECT, check=True, capture_output=True)
+    there = PROJECT / "local_stack" / "bootstrap-requirements.txt"
+    assert written.read_text() == there.read_text(), f"{there.name} is older than uv.lock: run make requirements"
 
 
 def test_pythons_are_those_of_the_project() -> None:

@@ -36,5 +36,6 @@ def test_draw_opossum_stays_inside_the_square():
     figure = draw_opossum()
 
     extents = [patch.get_window_extent() for patch in figure.axes[0].patches]
+    assert len(extents) > 10
     assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in extents)
     assert all(figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 for box in extents)
