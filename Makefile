@@ -2,9 +2,22 @@
 MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 STACK := $(PY) -m local_stack
-SERVICE ?=
-TESTS ?= tests
+# what counts is given to make: `make logs SERVICE=s3`; a variable of this name in the shell is some other program's
+SERVICE :=
+TESTS := tests
 .DEFAULT_GOAL := help
+
+# The same for these. In the shell they have a prefix: `export LOCAL_STACK_MLFLOW_PORT=5001`.
+define option
+ifneq ($$(filter command,$$(origin $(1))),)
+export LOCAL_STACK_$(1) := $$(value $(1))
+unexport $(1)
+endif
+endef
+$(foreach name,AIRFLOW_PORT MLFLOW_PORT S3_PORT POSTGRES_PORT REDIS_PORT EXECUTOR PYTHON,$(eval $(call option,$(name))))
+
+# Python itself reads PYTHONPATH, PYTHONHOME and the like, before local_stack/shell.py can choose
+unexport $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
 
 .PHONY: help
 help: ## Show this list
@@ -19,8 +32,8 @@ demo: setup ## Install, start everything, run the pipelines, show the results
 	@$(STACK) demo
 
 .PHONY: start
-start: setup ## Start the stack: PostgreSQL, S3, MLflow, Airflow (ports: AIRFLOW_PORT, MLFLOW_PORT, S3_PORT, POSTGRES_PORT)
-	@$(STACK) start && $(STACK) status
+start: setup ## Start the stack: PostgreSQL, S3, MLflow, Airflow (MLFLOW_PORT=5001 moves a port; AIRFLOW_PORT, S3_PORT, POSTGRES_PORT)
+	@$(STACK) start
 
 .PHONY: stop
 stop: ## Stop the stack; its data stay
@@ -44,7 +57,7 @@ doctor: setup ## Check every service and connection, each with what mends it
 
 .PHONY: screenshots
 screenshots: setup ## Make the pictures of docs/images anew from the running stack (after make demo; needs Chromium)
-	@$(PY) -m tests.browser.screenshots
+	@$(STACK) run tests.browser.screenshots
 
 .PHONY: test
 test: setup lint ## Run the linters and all tests, on real services (TESTS=tests/unit for a part)
@@ -54,7 +67,7 @@ test: setup lint ## Run the linters and all tests, on real services (TESTS=tests
 lint: setup ## Check style (ruff), types (mypy), workflows (actionlint), and that no secret is committed (detect-secrets)
 	@$(PY) -m ruff check --quiet . && $(PY) -m ruff format --check --quiet . && $(PY) -m mypy --no-error-summary
 	@.venv/bin/actionlint .github/workflows/*.yml
-	@git ls-files -z -- . ':!*.lock' ':!*requirements.txt' ':!*.png' | xargs -0 .venv/bin/detect-secrets-hook --no-verify
+	@git ls-files -z -- . ':!*.lock' ':!*requirements.txt' ':!*.png' | xargs -0 $(PY) -m detect_secrets.pre_commit_hook --no-verify
 
 .PHONY: requirements
 requirements: setup ## Write requirements.txt and local_stack/bootstrap-requirements.txt from uv.lock, after it has changed
@@ -64,15 +77,16 @@ requirements: setup ## Write requirements.txt and local_stack/bootstrap-requirem
 
 .PHONY: audit
 audit: setup ## Look for published vulnerabilities of the locked packages (asks osv.dev; accepted ones: docs/decisions/0010)
-	@.venv/bin/uv audit --frozen && .venv/bin/uv audit --frozen --project local_stack/mlflow_server
+	@$(PY) local_stack/shell.py .venv/bin/uv audit --frozen
+	@$(PY) local_stack/shell.py .venv/bin/uv audit --frozen --project local_stack/mlflow_server
 
 .PHONY: bench
 bench: setup ## Measure how long the pipelines take, on a stack of its own; writes docs/benchmarks.md (about 20 minutes)
-	@$(PY) -m local_stack.bench
+	@$(STACK) run local_stack.bench
 
 .PHONY: bench-scale
 bench-scale: setup ## Measure how time and memory grow with the data; writes docs/benchmarks-scale.md
-	@$(PY) -m local_stack.bench scale
+	@$(STACK) run local_stack.bench scale
 
 .PHONY: format
 format: setup ## Format the code and mend what ruff can

@@ -239,7 +239,7 @@ def check_artifacts() -> str:
             mlflow_client.log_text(run.info.run_id, "written by doctor", "doctor.txt")
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(mlflow_client.download_artifacts(run.info.run_id, "doctor.txt", folder))
-                if path.read_text() != "written by doctor":
+                if path.read_text(encoding="utf-8") != "written by doctor":
                     raise Trouble(f"{location} is not what was written", "look at the log of the S3 server")
             listed = [each.path for each in mlflow_client.list_artifacts(run.info.run_id)]
         except (MlflowException, OSError) as error:
@@ -368,14 +368,14 @@ def check_wandb() -> str:
 
 def check_versions() -> str:
     """What is installed is what requirements.txt and the lock say."""
-    lines = (PROJECT / "requirements.txt").read_text().splitlines()
+    lines = (PROJECT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     pinned = [Requirement(line) for line in lines if line.strip() and not line.lstrip().startswith("#")]
     wanted = {
         each.name: str(each.specifier).removeprefix("==")
         for each in pinned
         if each.marker is None or each.marker.evaluate()
     }
-    lock = tomllib.loads((PROJECT / "uv.lock").read_text())
+    lock = tomllib.loads((PROJECT / "uv.lock").read_text(encoding="utf-8"))
     left_out = ("apache-airflow", "astro-sdk-python", "airflow-provider-mlflow")  # of requirements.txt, see its header
     wanted |= {each["name"]: each["version"] for each in lock["package"] if each["name"] in left_out}
     differing = []

@@ -66,7 +66,7 @@ class CachedVenvPredictOperator(ModelLoadAndPredictOperator):
         """Score the rows, in their order; what ``execute`` of the provider's operator is for."""
         connect_mlflow()
         require_safe(self.model_uri)
-        requirements = Path(pyfunc.get_model_dependencies(self.model_uri)).read_text()
+        requirements = Path(pyfunc.get_model_dependencies(self.model_uri)).read_text(encoding="utf-8")
         require_known(requirements, *KNOWN_PACKAGES)
         python = ensure_environment(requirements)
         kept = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
@@ -110,8 +110,10 @@ def _build(folder: Path, requirements: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as build:
         wanted, constraints = Path(build, "requirements.txt"), Path(build, "constraints.txt")
-        wanted.write_text(requirements)
-        constraints.write_text("\n".join(sorted(f"{each.name}=={each.version}" for each in distributions())))
+        wanted.write_text(requirements, encoding="utf-8")
+        constraints.write_text(
+            "\n".join(sorted(f"{each.name}=={each.version}" for each in distributions())), encoding="utf-8"
+        )
         install: list[str | Path] = [
             "pip",
             "install",

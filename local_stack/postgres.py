@@ -17,7 +17,7 @@ from psycopg2 import sql
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from include.settings import settings
-from local_stack.config import DATABASES, POSTGRES_BIN, POSTGRES_SYSTEM_USER, Stack
+from local_stack.config import DATABASES, POSTGRES_BIN, POSTGRES_INSTALLED, POSTGRES_SYSTEM_USER, Stack
 
 
 def init_data_folder(stack: Stack) -> None:
@@ -30,7 +30,8 @@ def init_data_folder(stack: Stack) -> None:
     # what an interrupted initdb has left behind; a finished one has written PG_VERSION
     for leftover in data.iterdir() if data.exists() else ():
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-    with tempfile.NamedTemporaryFile("w") as password:
+    # not in the temporary folder, which may be one that the other user cannot enter
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=stack.home) as password:
         password.write(f"{stack.secrets.airflow_password}\n")
         password.flush()
         as_user: dict[str, Any] = {}
@@ -46,7 +47,8 @@ def init_data_folder(stack: Stack) -> None:
             ],
             check=False,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             cwd="/",
             **as_user,
         )
@@ -59,7 +61,14 @@ def _prepare_for_other_user(data: Path) -> None:
     try:
         account = pwd.getpwnam(POSTGRES_SYSTEM_USER)
     except KeyError:
-        subprocess.run(["useradd", "--system", "--no-create-home", POSTGRES_SYSTEM_USER], check=True)
+        command = ["useradd", "--system", "--no-create-home", POSTGRES_SYSTEM_USER]
+        try:
+            subprocess.run(command, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            sys.exit(
+                f"error: PostgreSQL refuses to run as root, and its user {POSTGRES_SYSTEM_USER} could not be made ({error}): "
+                "make one, or start the stack as another user than root"
+            )
         account = pwd.getpwnam(POSTGRES_SYSTEM_USER)
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.chown(data, account.pw_uid, account.pw_gid)
@@ -67,6 +76,17 @@ def _prepare_for_other_user(data: Path) -> None:
         mode = folder.stat().st_mode
         if not mode & stat.S_IXOTH:
             folder.chmod(mode | stat.S_IXOTH)  # may be passed through, not listed
+    _let_others_read_the_server()
+
+
+def _let_others_read_the_server() -> None:
+    """What was unpacked with a umask that keeps others out, if only into uv's cache."""
+    folders = POSTGRES_INSTALLED.parent.glob(f"{POSTGRES_INSTALLED.name}*")  # with its libraries
+    for path in (each for folder in folders for each in (folder, *folder.rglob("*"))):
+        mode = path.lstat().st_mode
+        wanted = mode | stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
+        if wanted != mode and not path.is_symlink():
+            path.chmod(wanted)
 
 
 @retry(

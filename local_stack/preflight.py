@@ -15,6 +15,7 @@ HINTS = {5000: " (on macOS that may be the AirPlay Receiver, System Settings > G
 
 def check_folder(stack: Stack) -> None:
     """Make the state folder, and fail where it holds something else, cannot be written, or its disk is full."""
+    _check_path(stack)
     try:
         if holds_other_things(stack):
             sys.exit(
@@ -39,6 +40,18 @@ def check_folder(stack: Stack) -> None:
     _ = stack.secrets  # made first: they tell that the folder is a stack's
     for folder in (stack.logs, stack.s3_data, stack.airflow_home, stack.wandb_dir):
         folder.mkdir(exist_ok=True)
+
+
+def _check_path(stack: Stack) -> None:
+    try:
+        path = os.fsencode(stack.home).decode()
+    except UnicodeDecodeError:
+        sys.exit(f"error: the path {stack.home!r} is not UTF-8: set LOCAL_STACK_DIR to a folder whose path is")
+    # a line break in a log or message; to PYTHONPATH, which a Celery worker's copy of the project is in, a colon ends a path
+    refused = {character for character in path if character < " "} | ({":"} & set(path))
+    if refused:
+        named = ", ".join(sorted(map(repr, refused)))
+        sys.exit(f"error: the path {path!r} may not hold {named}: set LOCAL_STACK_DIR to another folder")
 
 
 def holds_other_things(stack: Stack) -> bool:

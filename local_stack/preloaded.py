@@ -68,7 +68,9 @@ def read_once() -> None:
     """Let botocore keep its descriptions of AWS, of which each session parses a megabyte anew, for the tasks' clients."""
     kept = functools.cache(JSONFileLoader().load_file)
     JSONFileLoader.load_file = lambda _, file_path: kept(file_path)  # type: ignore[method-assign, assignment]
-    boto3.session.Session().client("s3", region_name="us-east-1")
+    # with made-up keys: without any it would look for some, at last on the network, in Amazon's cloud
+    made_up = {"aws_access_key_id": "-", "aws_secret_access_key": "-", "region_name": "us-east-1"}
+    boto3.session.Session(**made_up).client("s3")
 
 
 def preload() -> None:

@@ -1,16 +1,15 @@
-"""The processes of a stack, and those that a killed one has left: `python -m local_stack.processes COMMAND...`.
+"""The processes of a stack. `python -m local_stack.processes` ends those that a killed one has left.
 
 supervisord starts a killed process again, but does not know which others that one had started: they would go on holding
-its port, or doing its work beside the new one. So a program that has children is started through this module.
+its port, or doing its work beside the new one. So a program that has children is started after this.
 """
 
 import contextlib
 import os
-import sys
 
 import psutil
 
-from local_stack.config import MARK, Stack
+from local_stack.config import MARK, PROJECT, Stack
 
 PROGRAM = "SUPERVISOR_PROCESS_NAME"  # in the environment of all that supervisord starts, and of their children
 # in the command line of a process that works on a task: "airflow tasks run ...", "airflow task runner: ..."
@@ -36,16 +35,21 @@ def end_leftovers(stack: Stack) -> None:
     ended = []
     for process in marked_processes(stack):
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(PROGRAM) == os.environ[PROGRAM] and not _is_at_work(process):
+            if process.environ().get(PROGRAM) == os.environ[PROGRAM] and not _is_at_work(process, stack):
                 process.kill()
                 ended.append(process)
     psutil.wait_procs(ended, timeout=10)
 
 
-def _is_at_work(process: psutil.Process) -> bool:
-    return any(AT_WORK in " ".join(each.cmdline()) for each in (process, *process.parents()))
+def _is_at_work(process: psutil.Process, stack: Stack) -> bool:
+    for each in (process, *process.parents()):
+        command = " ".join(each.cmdline())
+        for folder in (stack.home, PROJECT):  # which may have any name
+            command = command.replace(str(folder), "")
+        if AT_WORK in command:
+            return True
+    return False
 
 
 if __name__ == "__main__":
     end_leftovers(Stack())
-    os.execvp(sys.argv[1], sys.argv[1:])  # noqa: S606

@@ -13,8 +13,10 @@ from typing import Any
 
 import httpx
 import psutil
+import psycopg2
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 from supervisor.xmlrpc import SupervisorTransport
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -58,24 +60,13 @@ def is_running(stack: Stack) -> bool:
 def start(stack: Stack) -> None:
     """Start what does not run yet, and wait until all answers."""
     began = time.monotonic()
-    if not is_running(stack):
-        preflight.check_folder(stack)
-        sweep(stack)  # what a killed supervisord has left would hold ports and files
-        stack.forget_ports()
-        ports, executor = Ports.from_environment(), stack.executor
-        if executor == "celery":
-            preflight.check_redis()
-            (stack.home / "redis").mkdir(exist_ok=True)
-            (stack.s3_data / LOG_BUCKET).mkdir(exist_ok=True)  # to rclone a folder is a bucket
-        preflight.check_ports(ports, with_redis=executor == "celery")
-        stack.keep_ports(ports)
-        stack.keep_executor(executor)
-        postgres.init_data_folder(stack)
-        _start_supervisord(stack)
     try:
+        if not is_running(stack):
+            _prepare(stack)
+            _start_supervisord(stack)
         with console.status("starting PostgreSQL and the S3 server"):
             _start_programs(stack, "postgres", "s3")
-            postgres.ensure_databases(stack)
+            _ensure_databases(stack)
         with console.status("starting MLflow and Airflow (the first time their databases are made, about a minute)"):
             _start_programs(stack, "mlflow")
             migrate_airflow(stack)
@@ -86,21 +77,51 @@ def start(stack: Stack) -> None:
     console.print(f"The stack is up after {time.monotonic() - began:.0f} s.")
 
 
+def _prepare(stack: Stack) -> None:
+    preflight.check_folder(stack)
+    sweep(stack)  # what a killed supervisord has left would hold ports and files
+    stack.forget_ports()
+    ports, executor = Ports.from_environment(), stack.executor
+    if executor == "celery":
+        preflight.check_redis()
+        (stack.home / "redis").mkdir(exist_ok=True)
+        (stack.s3_data / LOG_BUCKET).mkdir(exist_ok=True)  # to rclone a folder is a bucket
+    preflight.check_ports(ports, with_redis=executor == "celery")
+    stack.keep_ports(ports)
+    stack.keep_executor(executor)
+    postgres.init_data_folder(stack)
+
+
 class StartError(Exception):
     """A service did not come up; the message names it, its log, and shows the log's end."""
 
 
 def _start_supervisord(stack: Stack) -> None:
     configuration = Path(__file__).with_name("supervisord.conf")
-    subprocess.run(
-        [Path(sys.executable).with_name("supervisord"), "-c", configuration],
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "supervisor.supervisord", "-c", configuration],
+        cwd=stack.home,
         env=stack.environment(),
         stdin=subprocess.DEVNULL,
-        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
-    for attempt in Retrying(stop=stop_after_delay(15), wait=wait_fixed(0.05), reraise=True):
-        with attempt:
-            supervisor(stack)
+    if done.returncode:
+        raise StartError(f"supervisord does not start: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
+    try:
+        Retrying(stop=stop_after_delay(15), wait=wait_fixed(0.05))(supervisor, stack)
+    except RetryError:
+        raise StartError(_with_log(stack, "supervisord", "does not answer")) from None
+
+
+def _ensure_databases(stack: Stack) -> None:
+    try:
+        postgres.ensure_databases(stack)
+    except psycopg2.OperationalError as error:
+        problem = f"does not accept connections ({str(error).strip().splitlines()[-1]})"
+        raise StartError(_with_log(stack, "postgres", problem)) from None
 
 
 def _start_programs(stack: Stack, *names: str) -> None:
@@ -116,7 +137,8 @@ def migrate_airflow(stack: Stack) -> None:
         [sys.executable, "-m", "local_stack.airflow_database", *AIRFLOW_LOGIN],
         env=stack.environment(),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=START_TIMEOUT,
         check=False,
         cwd=stack.home,
@@ -174,7 +196,7 @@ def wait_until_healthy(stack: Stack) -> None:
 
 def _with_log(stack: Stack, name: str, problem: str) -> str:
     log = stack.logs / f"{name}.log"
-    lines = log.read_text(errors="replace").splitlines()[-15:] if log.exists() else []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:] if log.exists() else []
     return "\n".join([f"{name} {problem}; the end of {log}:", *lines])
 
 
@@ -252,7 +274,7 @@ def print_status(stack: Stack) -> bool:
         colour = "green" if running and name not in problems else "red"
         table.add_row(name, f"[{colour}]{state}[/]", str(info["pid"] or ""), since, where.get(name, ""))
     console.print(table)
-    console.print(f"Airflow's login: {' / '.join(AIRFLOW_LOGIN)}   state and logs: {stack.home}")
+    console.print(f"Airflow's login: {' / '.join(AIRFLOW_LOGIN)}   state and logs: {escape(str(stack.home))}")
     return not problems and all(infos[name]["statename"] == "RUNNING" for name in stack.programs)
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from local_stack.config import PROJECT, Stack
+from local_stack.config import PROJECT, Stack, airflow_path
 from local_stack.gateway import listen, service_ports
 
 COPIED = ("dags", "include", "plugins", "local_stack")
@@ -43,23 +43,26 @@ def namespaces() -> tuple[str, ...] | None:
 def worker_environment(home: Path) -> dict[str, str]:
     """The stack's environment with every folder below ``home``."""
     project = home / "project"
-    folders = {
-        "HOME": home,
-        "TMPDIR": home / "tmp",
+    airflow = {
         "AIRFLOW_HOME": home / "airflow",
         "AIRFLOW__CORE__DAGS_FOLDER": project / "dags",
         "AIRFLOW__CORE__PLUGINS_FOLDER": project / "plugins",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": home / "logs",
+    }
+    others = {
+        "HOME": home,
+        "TMPDIR": home / "tmp",
         "PREDICTION_VENV_CACHE": home / "prediction-venvs",
         "WANDB_DIR": home / "wandb",
     }
-    for folder in folders.values():
+    for folder in (*airflow.values(), *others.values()):
         folder.mkdir(parents=True, exist_ok=True)
     # packages that are installed already stay where they were downloaded to: a cache, not something tasks share
     cache = os.environ.get("UV_CACHE_DIR") or str(
         Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uv"
     )
-    paths = {name: str(folder) for name, folder in folders.items()}
+    paths = {name: airflow_path(folder, home) for name, folder in airflow.items()}
+    paths |= {name: str(folder) for name, folder in others.items()}
     return {**os.environ, **paths, "PYTHONPATH": str(project), "UV_CACHE_DIR": cache}
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from local_stack import shell
+
 if TYPE_CHECKING:
     from tests.support.local_stack import RunningStack
 
@@ -23,7 +25,7 @@ def _isolate() -> str:
     test, and what is tested are the project's own defaults.
     """
     for name in list(os.environ):
-        if name.startswith(("AIRFLOW", "MLFLOW_", "AWS_", "WANDB_", "LOCAL_STACK_")):
+        if name.startswith(OF_THE_SHELL) or name in shell.OPTIONS:
             del os.environ[name]
     from include import settings
 
@@ -39,6 +41,11 @@ def _isolate() -> str:
     return home
 
 
+OF_THE_SHELL = (
+    *("AIRFLOW", "MLFLOW_", "AWS_", "WANDB_", "LOCAL_STACK_", "PG"),
+    # settings, which might be refused before their names are known
+    *("POSSUM_", "CHURN_", "PIPELINES_", "DATA_BUCKET_NAME", "XCOM_BUCKET"),
+)
 KEPT_STACK = os.environ.get("TEST_STACK_DIR")  # a developer's: this stack is used, and stays up for the next time
 AIRFLOW_HOME = _isolate()
 FAILURES = Path(__file__).parents[1] / "test-failures"

@@ -29,7 +29,7 @@ def celery() -> Iterator[RunningStack]:
         )
     stack = RunningStack(short_folder())
     try:
-        done = stack.command("demo", EXECUTOR="celery")
+        done = stack.command("demo", LOCAL_STACK_EXECUTOR="celery")
         assert done.returncode == 0, done.stdout
         yield stack
     finally:

@@ -23,7 +23,11 @@ pytestmark = pytest.mark.skipif(
 
 
 def significant_lines(file: Path) -> list[str]:
-    return [line.strip() for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    return [
+        line.strip()
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
 
 
 def distributions_in_image() -> set[str]:

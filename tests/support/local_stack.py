@@ -73,7 +73,7 @@ class LocalStack:
     @property
     def variables(self) -> dict[str, str]:
         """The variables by which a user moves the stack."""
-        ports = {f"{name.upper()}_PORT": str(port) for name, port in asdict(self.ports).items()}
+        ports = {f"LOCAL_STACK_{name.upper()}_PORT": str(port) for name, port in asdict(self.ports).items()}
         return {"LOCAL_STACK_DIR": str(self.home), **ports}
 
     def command(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -85,7 +85,8 @@ class LocalStack:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # a test may choose another locale
             timeout=DEMO_TIMEOUT if "demo" in arguments else COMMAND_TIMEOUT,
             check=False,
         )

@@ -1,8 +1,13 @@
 """Where a stack keeps things and what its processes are given; nothing is started."""
 
 import json
+import locale
 import os
+import pwd
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,33 +15,39 @@ from local_stack.config import MAX_SOCKET_PATH, Ports, Secrets, Stack
 
 
 @pytest.fixture
-def stack(tmp_path, monkeypatch) -> Stack:
-    # the image sets the last one
-    for name in ("AIRFLOW_PORT", "MLFLOW_PORT", "S3_PORT", "POSTGRES_PORT", "PREDICTION_VENV_CACHE"):
-        monkeypatch.delenv(name, raising=False)
+def stack(tmp_path) -> Stack:
     return Stack(tmp_path)
 
 
 def test_ports_are_the_usual_ones_and_each_is_moved_by_its_variable(monkeypatch):
     assert Ports() == Ports(airflow=8080, mlflow=5000, s3=9000, postgres=5433)
     for number, name in enumerate(("airflow", "mlflow", "s3", "postgres"), start=1000):
-        monkeypatch.setenv(f"{name.upper()}_PORT", str(number))
+        monkeypatch.setenv(f"LOCAL_STACK_{name.upper()}_PORT", str(number))
     assert Ports.from_environment() == Ports(1000, 1001, 1002, 1003)
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "-1", "http", "80 ", "8080.0"])
 def test_port_that_is_none_ends_in_one_line_that_names_the_variable(monkeypatch, text):
-    monkeypatch.setenv("MLFLOW_PORT", text)
-    with pytest.raises(SystemExit, match=f"^error: MLFLOW_PORT={text} is no port: give a number from 1 to 65535$"):
+    monkeypatch.setenv("LOCAL_STACK_MLFLOW_PORT", text)
+    with pytest.raises(
+        SystemExit, match=f"^error: LOCAL_STACK_MLFLOW_PORT={text} is no port: give a number from 1 to 65535$"
+    ):
         Ports.from_environment()
 
 
 def test_stack_remembers_the_ports_with_which_it_was_started(stack, monkeypatch):
     stack.keep_ports(Ports(airflow=1234))
-    monkeypatch.setenv("AIRFLOW_PORT", "4321")
+    monkeypatch.setenv("LOCAL_STACK_AIRFLOW_PORT", "4321")
     assert Stack(stack.home).ports.airflow == 1234
     stack.forget_ports()
     assert stack.ports.airflow == 4321
+
+
+def test_port_and_executor_of_another_program_do_not_count(stack, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_PORT", "4321")
+    monkeypatch.setenv("EXECUTOR", "celery")
+    assert stack.ports == Ports()
+    assert stack.executor == "local"
 
 
 def test_state_folder_is_chosen_by_a_variable(tmp_path, monkeypatch):
@@ -50,6 +61,28 @@ def test_secrets_are_made_once_and_differ(tmp_path):
     assert Secrets.load_or_make(file) == first
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert len(set(json.loads(file.read_text()).values())) == len(Secrets.__dataclass_fields__)
+
+
+def test_start_that_was_killed_while_it_wrote_the_secrets_is_begun_again(tmp_path):
+    """As if the disk had been full, or the process killed, before the first byte."""
+    file = tmp_path / "secrets.json"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Path, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Secrets.load_or_make(file)
+    assert Secrets.load_or_make(file).s3_access_key
+
+
+def killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_socket_of_a_deep_folder_is_found_from_a_shell_with_another_tmpdir(tmp_path, monkeypatch):
+    deep = tmp_path / ("d" * 120)
+    before = Stack(deep).socket
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert Stack(deep).socket == before
 
 
 def test_socket_of_a_deep_folder_has_a_short_path(tmp_path):
@@ -95,7 +128,102 @@ class TestEnvironment:
             assert environment[name].startswith(str(stack.home)), name
 
     def test_programs_of_this_environment_come_first(self, stack):
-        import sys
-        from pathlib import Path
-
         assert stack.environment()["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("PGSSLMODE", "PGSERVICE", "PGHOSTADDR", "PGPASSFILE", "PGOPTIONS", "PGDATA"),
+            *("RCLONE_READ_ONLY", "RCLONE_USER", "RCLONE_CONFIG", "RCLONE_AUTH_KEY"),
+            *("WANDB_RUN_ID", "WANDB_RUN_GROUP", "WANDB_DIR", "WANDB_SILENT", "DATABRICKS_HOST", "DATABRICKS_TOKEN"),
+            *("UV_CONSTRAINT", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_EXCLUDE_NEWER", "PIP_TARGET", "PIP_USER"),
+            *("VIRTUAL_ENV", "CONDA_PREFIX", "PREDICTION_VENV_CACHE", "MPLBACKEND", "GIT_DIR"),
+            *("PYTHONPATH", "PYTHONHOME", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "LD_PRELOAD", "LD_LIBRARY_PATH"),
+            *("GUNICORN_CMD_ARGS", "FLASK_ENV", "FORWARDED_ALLOW_IPS", "CELERY_BROKER_URL", "SPT_NOENV"),
+            *("FILE_PATH", "KEY_COLUMN", "WAREHOUSE_SCHEMA", "POSSUM", "CHURN", "MLFLOW_PORT", "EXECUTOR"),
+            *("LOCAL_STACK_MARK", "LOCAL_STACK_SOCKET", "LOCAL_STACK_POSTGRES_USER", "LOCAL_STACK_REDIS_PASSWORD"),
+            *("LOGNAME", "USER", "LANG", "LC_ALL", "LC_NUMERIC", "LANGUAGE", "LOCPATH"),
+        ],
+    )
+    def test_variable_that_is_meant_for_another_program_changes_nothing(self, stack, monkeypatch, name):
+        before = stack.environment()
+        monkeypatch.setenv(name, "of another program")
+        assert stack.environment() == before
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("HOME", "TMPDIR", "TZ", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"),
+            *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE"),
+            *("MLFLOW_TRACKING_INSECURE_TLS", "MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_CLIENT_CERT_PATH"),
+            *("MLFLOW_S3_IGNORE_TLS", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"),
+            *("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_HTTP_TIMEOUT"),
+            *("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX_MINE_PASSWORD", "UV_CACHE_DIR", "PIP_INDEX_URL"),
+            *("OPENBLAS_CORETYPE", "OMP_NUM_THREADS", "AIRFLOW_CONN_MINE", "POSSUM_FILE_PATH", "XCOM_BUCKET"),
+        ],
+    )
+    def test_what_a_user_needs_reaches_the_processes(self, stack, monkeypatch, name):
+        monkeypatch.setenv(name, "the user's")
+        assert stack.environment()[name] == "the user's"
+
+    def test_folder_of_the_library_that_python_itself_needs_is_kept(self, stack, monkeypatch, tmp_path):
+        """And no other one: it may hold another libpq or libstdc++."""
+        (tmp_path / "lib").mkdir()
+        (tmp_path / "lib" / "libpython3.so.1.0").touch()
+        found = {"INSTSONAME": "libpython3.so.1.0", "Py_ENABLE_SHARED": 1}
+        monkeypatch.setattr("sysconfig.get_config_var", found.get)
+        monkeypatch.setenv("LD_LIBRARY_PATH", f"/opt/oracle:{tmp_path / 'lib'}:")
+        assert stack.environment()["LD_LIBRARY_PATH"] == str(tmp_path / "lib")
+
+    @pytest.mark.parametrize(
+        ("variables", "direct"),
+        [
+            ({}, "127.0.0.1,localhost,::1"),
+            ({"HTTP_PROXY": "http://proxy:1"}, "127.0.0.1,localhost,::1"),
+            ({"NO_PROXY": ".example.com, s3"}, ".example.com,s3,127.0.0.1,localhost,::1"),
+            ({"no_proxy": "a", "NO_PROXY": "b,localhost"}, "a,b,localhost,127.0.0.1,::1"),
+            ({"NO_PROXY": "*"}, "*"),  # beside others it would not count as a star
+        ],
+    )
+    def test_this_machine_is_never_asked_through_a_proxy(self, stack, monkeypatch, variables, direct):
+        for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.upper(), raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        environment = stack.environment()
+        assert (environment["NO_PROXY"], environment["no_proxy"]) == (direct, direct)
+        assert environment.get("http_proxy") == environment.get("HTTP_PROXY") == variables.get("HTTP_PROXY")
+
+    @pytest.mark.parametrize("users", ["C", "POSIX", "de_DE.ISO-8859-1"])
+    def test_text_is_utf8_whatever_the_locale_is(self, stack, monkeypatch, users):
+        monkeypatch.setenv("LC_ALL", users)
+        done = subprocess.run(
+            [sys.executable, "-c", "import locale, sys; print(locale.getpreferredencoding(), sys.stdout.encoding)"],
+            env=stack.environment(),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.lower().split() == ["utf-8", "utf-8"]
+        before = locale.setlocale(locale.LC_CTYPE)
+        try:
+            locale.setlocale(locale.LC_CTYPE, stack.environment()["LC_ALL"])  # it is there
+            assert locale.nl_langinfo(locale.CODESET) == "UTF-8"
+        finally:
+            locale.setlocale(locale.LC_CTYPE, before)
+
+    @pytest.mark.parametrize("name", ["root", "nobody-has-this-name"])
+    def test_postgres_runs_as_the_user_whose_rights_the_command_has(self, stack, monkeypatch, name):
+        monkeypatch.setenv("LOGNAME", name)
+        monkeypatch.setenv("USER", name)
+        monkeypatch.setattr("os.geteuid", lambda: 1)  # not root
+        assert stack.environment()["LOCAL_STACK_POSTGRES_USER"] == pwd.getpwuid(1).pw_name
+
+    @pytest.mark.parametrize("folder", ["100%", "cash$HOME"])
+    def test_airflow_gets_no_path_in_which_it_would_replace_something(self, tmp_path, folder):
+        (tmp_path / folder).mkdir()
+        environment = Stack(tmp_path / folder).environment()
+        values = [environment[name] for name in environment if name.startswith("AIRFLOW") and "_CONN" not in name]
+        assert not [value for value in values if folder in value]
+        assert environment["AIRFLOW_HOME"] == "airflow"  # its processes run in the stack's folder

@@ -26,7 +26,11 @@ pytestmark = pytest.mark.skipif(not (PROJECT / "uv.lock").exists(), reason="uv.l
 
 def lines(file: Path) -> list[Requirement]:
     """The requirements of a file, without comments."""
-    return [Requirement(line) for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    return [
+        Requirement(line)
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
 
 
 def export_command() -> list[str]:

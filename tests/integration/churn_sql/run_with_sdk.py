@@ -63,7 +63,7 @@ def main(folder: str, as_of_date: str, result: str) -> None:
     database = transformations[0].database_impl
     tables = {name: database.export_table_to_pandas_dataframe(make_table(name)) for name in transforms}
     text = {name: table.astype(str).to_dict(orient="records") for name, table in tables.items()}
-    Path(result).write_text(json.dumps(text))
+    Path(result).write_text(json.dumps(text), encoding="utf-8")
 
 
 if __name__ == "__main__":

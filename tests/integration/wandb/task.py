@@ -91,7 +91,7 @@ def main() -> None:
         outcome["error"] = type(error).__name__
         outcome["message"] = str(error)
         outcome["retryable"] = isinstance(error, ConnectionError)
-    Path(os.environ["RESULT"]).write_text(json.dumps(outcome))
+    Path(os.environ["RESULT"]).write_text(json.dumps(outcome), encoding="utf-8")
 
 
 if __name__ == "__main__":
