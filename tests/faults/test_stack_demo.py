@@ -12,7 +12,7 @@ import pytest
 from tests.support.local_stack import DEMO_TIMEOUT, LocalStack
 from tests.support.other_stack import stack_of_its_own
 
-PROJECT = Path(__file__).parents[3]
+PROJECT = Path(__file__).parents[2]
 
 # brings lo up, proves that there is nothing else, and becomes the command
 WRAPPER = """

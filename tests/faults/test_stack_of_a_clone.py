@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.local_stack import COMMAND_TIMEOUT, free_ports, short_folder
 
-PROJECT = Path(__file__).parents[3]
+PROJECT = Path(__file__).parents[2]
 NAME = "airflow tasks, my clöne; #1 'a' (b) & c=d [e]?"
 ELSEWHERE = ("UV_PROJECT_ENVIRONMENT", "PIP_TARGET", "PIP_PREFIX", "VIRTUAL_ENV", "CONDA_PREFIX")
 
