@@ -8,13 +8,12 @@ from airflow.decorators import dag, task, task_group
 from airflow.models.baseoperator import chain
 from airflow.models.param import Param
 from airflow.operators.empty import EmptyOperator
-from mlflow_provider.operators.registry import TransitionModelVersionStageOperator
 
 from include.dag_defaults import DEFAULT_ARGS, MAX_ACTIVE_RUNS, MAX_ACTIVE_TASKS
 from include.dataset_events import hand_over, reference_from_event
 from include.datasets import MODEL_TRAINED, POSSUM_FEATURES
 from include.links import MLflowExperimentLink, MLflowModelLink, MLflowRunLink, add_links
-from include.mlflow_registry import EnsureModelVersionOperator, EnsureRegisteredModelOperator
+from include.mlflow_registry import EnsureModelVersionOperator, EnsureRegisteredModelOperator, MoveToStageOperator
 from include.settings import INCLUDE, settings
 from include.task_errors import fail_at_once
 
@@ -111,7 +110,7 @@ def train() -> None:
             doc_md="Register the run's model as a new version, once for each run.",
             **MODEL,
         )
-        transition_model = TransitionModelVersionStageOperator(
+        transition_model = MoveToStageOperator(
             task_id="transition_model",
             version=VERSION,
             stage="Staging",

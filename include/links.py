@@ -8,6 +8,7 @@ plugins/extra_links.py makes the classes known to Airflow. Addresses are those t
 """
 
 import logging
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
@@ -114,7 +115,7 @@ def record_link(link: type[RecordedLink], url: str | None, *, said: bool = False
     from airflow.operators.python import get_current_context
 
     with suppress(AirflowException):
-        get_current_context()["ti"].xcom_push(link.key, url)
+        _push_link(get_current_context()["ti"], link, url)
 
 
 def record_model(model: dict[str, Any]) -> None:
@@ -126,29 +127,40 @@ def record_model(model: dict[str, Any]) -> None:
 def record_outcome(context: Any, result: Any = None) -> None:
     """Record the links that a task's result tells, and log where it is; for tasks whose code is not this project's.
 
-    It is every task's ``post_execute`` (include/dag_defaults.py). Understood are what the Astro SDK and the MLflow provider
-    return, and an operator with a ``bucket_name``.
+    It is every task's ``post_execute`` (include/dag_defaults.py), so the work is done when it runs: it never fails a task.
+    Understood are what the Astro SDK and the MLflow provider return, and an operator with a ``bucket_name``.
     """
-    ti = context["ti"]
-    if bucket := getattr(context["task"], "bucket_name", None):
-        _push_link(ti, ObjectsLink, object_url(f"s3://{bucket}"))
-    elif type(result).__name__ == "File" and str(result.path).startswith("s3://"):
+    try:
+        for link, url in _links_of(context["task"], result):
+            _push_link(context["ti"], link, url)
+    except Exception:
+        log.warning("The links to what this task has written could not be recorded", exc_info=True)
+
+
+def _links_of(task: Any, result: Any) -> Iterator[tuple[type[RecordedLink], str]]:
+    kind = type(result).__name__ if type(result).__module__.startswith("astro.") else ""
+    if bucket := getattr(task, "bucket_name", None):
+        yield ObjectsLink, object_url(f"s3://{bucket}")
+    elif kind == "File" and str(result.path).startswith("s3://"):
         log.info("Written to %s", result.path)
-        _push_link(ti, ObjectsLink, object_url(result.path))
-    elif type(result).__name__ in ("Table", "TempTable"):
+        yield ObjectsLink, object_url(result.path)
+    elif kind in ("Table", "TempTable"):
         log.info("Written to table %s.%s", result.metadata.schema, result.name)
     elif isinstance(result, dict):
-        for kind in ("registered_model", "model_version"):
-            if isinstance(answer := result.get(kind), dict):
+        for answer in (result.get("registered_model"), result.get("model_version")):
+            if isinstance(answer, dict) and isinstance(answer.get("name"), str):  # any task may return such a key
                 url = model_url(answer["name"], answer.get("version"))
                 log.info("%s: %s", MLflowModelLink.name, url)
-                _push_link(ti, MLflowModelLink, url)
+                yield MLflowModelLink, url
 
 
 def _push_link(ti: Any, link: type[RecordedLink], url: str) -> None:
-    """Nothing where there is no page: an empty XCom would say no more than none."""
+    """Nothing where there is no page: an empty XCom would say no more than none. A missing button fails no task."""
     if url:
-        ti.xcom_push(link.key, url)
+        try:
+            ti.xcom_push(link.key, url)
+        except Exception:
+            log.warning("The button %s could not be recorded", link.name, exc_info=True)
 
 
 # addresses

@@ -4,15 +4,15 @@ import logging
 from typing import Any
 
 from include.links import MLflowExperimentLink, experiment_url, record_link
-from include.mlflow_api import ALREADY_EXISTS, DOES_NOT_EXIST, MLflowApiError, call_mlflow
+from include.mlflow_api import ALREADY_EXISTS, DOES_NOT_EXIST, MLflowApiError, call_mlflow, quoted
 
 log = logging.getLogger(__name__)
 
 
 def list_experiments(name: str) -> list[dict[str, Any]]:
     """The experiments of that name, deleted ones too, as ``{"experiment_id", "name", "lifecycle_stage"}``."""
-    quoted = name.replace("'", "''")
-    answer = call_mlflow("POST", "experiments/search", max_results=100, filter=f"name = '{quoted}'", view_type="ALL")
+    condition = f"name = {quoted(name)}"
+    answer = call_mlflow("POST", "experiments/search", max_results=100, filter=condition, view_type="ALL")
     wanted = ("experiment_id", "name", "lifecycle_stage")
     found = [{key: each[key] for key in wanted} for each in answer.get("experiments", [])]
     states = ", ".join(f"{each['experiment_id']} ({each['lifecycle_stage']})" for each in found)

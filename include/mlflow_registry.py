@@ -1,12 +1,16 @@
-"""The provider's registry operators, made safe to run again: what is there already is used, not made twice."""
+"""The provider's registry operators on call_mlflow, safe to run again: what is there already is used, not made twice."""
 
 import logging
 from typing import Any
 
 from airflow.utils.context import Context
-from mlflow_provider.operators.registry import CreateModelVersionOperator, CreateRegisteredModelOperator
+from mlflow_provider.operators.registry import (
+    CreateModelVersionOperator,
+    CreateRegisteredModelOperator,
+    TransitionModelVersionStageOperator,
+)
 
-from include.mlflow_api import ALREADY_EXISTS, MLflowApiError, call_mlflow
+from include.mlflow_api import ALREADY_EXISTS, MLflowApiError, call_mlflow, quoted
 from include.task_errors import fail_at_once
 
 log = logging.getLogger(__name__)
@@ -14,8 +18,7 @@ log = logging.getLogger(__name__)
 
 def list_registered_models(name: str) -> list[str]:
     """The names of the registered models with that name: one or none."""
-    quoted = name.replace("'", "''")
-    answer = call_mlflow("GET", "registered-models/search", filter=f"name = '{quoted}'")
+    answer = call_mlflow("GET", "registered-models/search", filter=f"name = {quoted(name)}")
     found = [each["name"] for each in answer.get("registered_models", [])]
     log.info("Registered models named %s: %s", name, "one" if found else "none")
     return found
@@ -23,7 +26,7 @@ def list_registered_models(name: str) -> list[str]:
 
 def find_model_version(name: str, run_id: str) -> dict[str, Any] | None:
     """The oldest version of the model that was made from the run."""
-    answer = call_mlflow("GET", "model-versions/search", filter=f"name = '{name}' and run_id = '{run_id}'")
+    answer = call_mlflow("GET", "model-versions/search", filter=f"name = {quoted(name)} and run_id = {quoted(run_id)}")
     return min(answer.get("model_versions", []), key=lambda version: int(version["version"]), default=None)
 
 
@@ -66,3 +69,19 @@ class EnsureModelVersionOperator(CreateModelVersionOperator):
         self.log.info("Version %s has been made meanwhile: using it, and deleting %s", first["version"], version)
         call_mlflow("DELETE", "model-versions/delete", name=self.name, version=version)
         return {"model_version": first}
+
+
+class MoveToStageOperator(TransitionModelVersionStageOperator):
+    """TransitionModelVersionStageOperator that reaches the server, and fails, as the others do."""
+
+    @fail_at_once
+    def execute(self, context: Context) -> Any:  # noqa: ARG002
+        """Put the version into the stage, and return it as MLflow does."""
+        return call_mlflow(
+            "POST",
+            "model-versions/transition-stage",
+            name=self.name,
+            version=self.version,
+            stage=self.stage,
+            archive_existing_versions=self.archive_existing_versions,
+        )

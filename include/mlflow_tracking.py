@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from include.errors import ConfigurationError
 from include.links import MLflowExperimentLink, MLflowRunLink, experiment_url, record_link, run_url
+from include.mlflow_api import TIMEOUT, quoted
+from include.servers.connections import fields_of
+from include.servers.mlflow import MLFLOW_VARIABLES, mlflow_server, read_mlflow
+from include.servers.s3 import S3_VARIABLES, Keys, s3_server
 from include.settings import settings
 from include.task_logs import quieten_mlflow
 
@@ -23,13 +26,8 @@ TASK_TAG = "airflow.task"  # DAG, DAG run and task
 
 
 def tracking_uri(connection: "Connection") -> str:
-    """The server's address: the connection's host, with its schema and port where the host does not name them."""
-    host = connection.host or ""
-    if not host:
-        raise ConfigurationError(f"connection {settings.mlflow_conn_id} has no host: write it as http://host:port")
-    if "://" not in host:
-        host = f"{connection.schema or 'http'}://{host}"
-    return f"{host}:{connection.port}" if connection.port else host
+    """The server's address; raises ConfigurationError where the connection can be read in more than one way."""
+    return read_mlflow(fields_of(connection), os.environ).url
 
 
 def mlflow_environment() -> dict[str, str]:
@@ -37,50 +35,34 @@ def mlflow_environment() -> dict[str, str]:
 
     Contains credentials: for os.environ or a child process, never for a log or an XCom.
     """
-    from airflow.hooks.base import BaseHook
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-    connection = BaseHook.get_connection(settings.mlflow_conn_id)
-    uri = tracking_uri(connection)
-    variables = {
-        "MLFLOW_TRACKING_URI": uri,
+    tracking, store = mlflow_server(), s3_server()
+    # as Amazon's hook gets them: from the connection, by a role or a profile that it names, or from this machine
+    session = S3Hook(aws_conn_id=settings.aws_conn_id).get_session()
+    found = session.get_credentials()
+    frozen = found and found.get_frozen_credentials()
+    keys = Keys(frozen.access_key, frozen.secret_key, frozen.token or "") if frozen else None
+    return {
         # a server that is away for half a minute is waited for; for longer, the task's own retries are
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(TIMEOUT),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         # its links name the server as the tasks see it; task_run logs one for the browser
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "GIT_PYTHON_REFRESH": "quiet",
         "MLFLOW_UV_AUTO_DETECT": "false",  # the model's requirements are given, not the project's
+        **tracking.environment(),
+        **store.environment(keys, session.region_name or store.region),
     }
-    if "cloud.databricks.com" in uri:
-        variables |= {
-            "MLFLOW_TRACKING_URI": "databricks",
-            "DATABRICKS_HOST": uri,
-            "DATABRICKS_TOKEN": connection.password or "",
-        }
-    elif connection.login == "token":
-        variables["MLFLOW_TRACKING_TOKEN"] = connection.password or ""
-    elif connection.login:
-        variables |= {
-            "MLFLOW_TRACKING_USERNAME": connection.login,
-            "MLFLOW_TRACKING_PASSWORD": connection.password or "",
-        }
-    hook = S3Hook(aws_conn_id=settings.aws_conn_id)
-    if credentials := hook.get_credentials(region_name=hook.region_name):
-        variables |= {"AWS_ACCESS_KEY_ID": credentials.access_key, "AWS_SECRET_ACCESS_KEY": credentials.secret_key}
-        if credentials.token:
-            variables["AWS_SESSION_TOKEN"] = credentials.token
-    if hook.region_name:
-        variables["AWS_DEFAULT_REGION"] = hook.region_name
-    if endpoint := hook.conn_config.get_service_endpoint_url("s3"):
-        variables["MLFLOW_S3_ENDPOINT_URL"] = endpoint
-    return variables
 
 
 def connect_mlflow() -> None:
     """Point this process's MLflow client at the server and the object store of the connections."""
-    os.environ.update(mlflow_environment())
+    variables = mlflow_environment()
+    for name in (*MLFLOW_VARIABLES, *S3_VARIABLES):
+        os.environ.pop(name, None)  # of another login, which the client would mix with this one
+    os.environ.update(variables)
     # warnings that the reader of a task's log can do nothing about
     warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer", module="mlflow")
     warnings.filterwarnings("ignore", message="The specified dataset source can be interpreted", module="mlflow")
@@ -98,8 +80,7 @@ def task_run(
     import mlflow
 
     task = task_name(context)
-    quoted = task.replace("'", "''")
-    for leftover in _search(experiment_id, f"tags.`{TASK_TAG}` = '{quoted}' and attributes.status != 'FINISHED'"):
+    for leftover in _search(experiment_id, f"tags.`{TASK_TAG}` = {quoted(task)} and attributes.status != 'FINISHED'"):
         log.info("Deleting MLflow run %s, which an earlier attempt of this task did not finish", leftover.info.run_id)
         mlflow.MlflowClient().delete_run(leftover.info.run_id)
     with mlflow.start_run(
@@ -125,7 +106,8 @@ def task_name(context: Any) -> str:
 def find_finished_run(experiment_id: str, run_name: str, inputs: str) -> Any | None:
     """The run that was the first to end of those that did the same work with the same inputs, in whichever DAG run."""
     condition = (
-        f"attributes.run_name = '{run_name}' and attributes.status = 'FINISHED' and tags.`{INPUTS_TAG}` = '{inputs}'"
+        f"attributes.run_name = {quoted(run_name)} and attributes.status = 'FINISHED' "
+        f"and tags.`{INPUTS_TAG}` = {quoted(inputs)}"
     )
     return min(_search(experiment_id, condition), key=_end, default=None)
 

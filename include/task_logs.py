@@ -8,7 +8,7 @@ CHATTY = (
     "airflow.hooks.base",  # Retrieving connection ...
     "airflow.providers.amazon.aws.utils.connection_wrapper",  # credentials retrieved from login and password
     "airflow.task.hooks.airflow.providers",  # each SQL statement
-    "airflow.task.hooks.mlflow_provider",  # Sending 'POST' to url
+    "airflow.task.hooks.include.mlflow_api",  # Sending 'POST' to url
     "airflow.task.operators.airflow.decorators",  # Done. Returned value not shown
     "airflow.task.operators.astro",  # Returning table Table(name=...
     "airflow.task.operators.include.venv_prediction",  # Use 'pickle' as serializer

@@ -10,26 +10,30 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from airflow.exceptions import AirflowException
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow import pyfunc
 from mlflow_provider.operators.pyfunc import ModelLoadAndPredictOperator
 
 from include.mlflow_tracking import connect_mlflow, mlflow_environment
 from include.model_safety import require_known, require_safe
+from include.servers.connections import NETWORK_VARIABLES
 
 log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "PREDICTION_VENV_CACHE"
 # what the project's models require: tracking.MODEL_PACKAGES, and what add_line_to_file adds
 KNOWN_PACKAGES = ("mlflow-skinny", "numpy", "scikit-learn", "scipy", "skops", "boto3", "pandas")
-BUILD_TIMEOUT = 600  # seconds
-BUILD_LOCK_TIMEOUT = BUILD_TIMEOUT + 60
+# Seconds for the whole build, including the wait for another task that builds the same environment. It leaves time for scoring
+# within the task's execution_timeout (dag_defaults).
+BUILD_TIMEOUT = 600
+OFFLINE_TIMEOUT = 120  # of these, for the attempt without network
 
 
 def load_and_predict(model_uri: str, data: Any) -> Any:
@@ -69,7 +73,7 @@ class CachedVenvPredictOperator(ModelLoadAndPredictOperator):
         requirements = Path(pyfunc.get_model_dependencies(self.model_uri)).read_text(encoding="utf-8")
         require_known(requirements, *KNOWN_PACKAGES)
         python = ensure_environment(requirements)
-        kept = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
+        kept = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", *NETWORK_VARIABLES)
         inherited = {name: os.environ[name] for name in kept if name in os.environ}
         self.env_vars = inherited | mlflow_environment()
         log.info("Scoring %d rows with %s", len(self.data), self.model_uri)
@@ -98,14 +102,21 @@ def ensure_environment(requirements: str) -> Path:
         log.info("Using the virtual environment %s", folder)
         return python
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with FileLock(f"{folder}.lock", timeout=BUILD_LOCK_TIMEOUT):
-        if not python.exists():
-            log.info("Building the virtual environment %s for:\n%s", folder, wanted)
-            _build(folder, wanted)
+    deadline = time.monotonic() + BUILD_TIMEOUT
+    try:
+        with FileLock(f"{folder}.lock", timeout=BUILD_TIMEOUT):
+            if not python.exists():
+                log.info("Building the virtual environment %s for:\n%s", folder, wanted)
+                _build(folder, wanted, deadline)
+    except (Timeout, subprocess.TimeoutExpired) as error:
+        raise AirflowException(
+            f"the model's environment was not built within {BUILD_TIMEOUT} s, here or by another task: the package index is "
+            "slow or cannot be reached. What has been downloaded is kept for the next try"
+        ) from error
     return python
 
 
-def _build(folder: Path, requirements: str) -> None:
+def _build(folder: Path, requirements: str, deadline: float) -> None:
     """Resolve with what is installed here as constraints: those versions are in uv's cache, so no network is needed."""
     shutil.rmtree(folder, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as build:
@@ -123,14 +134,14 @@ def _build(folder: Path, requirements: str) -> None:
             "--constraints",
             constraints,
         ]
-        _uv("venv", "--quiet", "--relocatable", "--python", sys.executable, f"{build}/venv")
+        _uv("venv", "--quiet", "--relocatable", "--python", sys.executable, f"{build}/venv", until=deadline)
         target = ["--python", f"{build}/venv/bin/python"]
         try:
-            _uv(*install, *target, "--offline")
-        except subprocess.CalledProcessError:
+            _uv(*install, *target, "--offline", until=min(deadline, time.monotonic() + OFFLINE_TIMEOUT))
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
             log.info("Not all packages are in uv's cache, downloading them")
             try:
-                _uv(*install, *target)
+                _uv(*install, *target, until=deadline)
             except subprocess.CalledProcessError as error:
                 raise AirflowException(
                     f"the model's environment could not be built: {error.stderr.strip()[-1500:]}"
@@ -138,7 +149,9 @@ def _build(folder: Path, requirements: str) -> None:
         Path(build, "venv").rename(folder)
 
 
-def _uv(*arguments: str | Path) -> None:
+def _uv(*arguments: str | Path, until: float) -> None:
+    """Run uv; ``until`` is its deadline on the monotonic clock."""
     uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])) or "uv"
     environment = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
-    subprocess.run([uv, *arguments], check=True, capture_output=True, text=True, timeout=BUILD_TIMEOUT, env=environment)
+    timeout = max(until - time.monotonic(), 0)
+    subprocess.run([uv, *arguments], check=True, capture_output=True, text=True, timeout=timeout, env=environment)

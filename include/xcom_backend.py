@@ -47,9 +47,9 @@ class ObjectStoreXComBackend(BaseXCom):
 
 def _store_frames(value: Any, uri: str) -> Any:
     if isinstance(value, dict):
-        return {name: _store_frames(each, f"{uri}.{name}") for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_store_frames(each, f"{uri}.{number}") for number, each in enumerate(value))
+        return {name: _store_frames(each, f"{uri}.{run_key(str(name))}") for name, each in value.items()}
+    if type(value) in (list, tuple) or hasattr(value, "_make"):
+        return _like(value, [_store_frames(each, f"{uri}.{number}") for number, each in enumerate(value)])
     if type(value).__module__.split(".")[0] in ("pandas", "astro") and hasattr(value, "to_parquet"):
         return {ADDRESS: _store_frame(value, uri)}
     return value
@@ -71,9 +71,14 @@ def _load_frames(value: Any) -> Any:
         if value.keys() == {ADDRESS}:
             return _load_frame(value[ADDRESS])
         return {name: _load_frames(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_load_frames(each) for each in value)
+    if type(value) in (list, tuple):  # a namedtuple among them, which Airflow stores as a tuple
+        return _like(value, [_load_frames(each) for each in value])
     return value
+
+
+def _like(value: Any, items: list[Any]) -> Any:
+    """The items as a sequence of the value's kind: list, tuple or a namedtuple."""
+    return value._make(items) if hasattr(value, "_make") else type(value)(items)
 
 
 @fail_at_once

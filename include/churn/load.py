@@ -6,14 +6,19 @@ from typing import Any
 
 from airflow.exceptions import AirflowSkipException
 from airflow.utils.context import Context
+from astro.databases import CONN_TYPE_TO_MODULE_PATH
 from astro.dataframes.load_options import PandasLoadOptions
 from astro.files import File
 from astro.sql.operators.load_file import LoadFileOperator
 from astro.table import Metadata, Table
 
 from include.object_store import sha256_hex
+from include.servers.postgres import postgres_server
 from include.settings import settings
 from include.task_errors import fail_at_once
+
+# a class WarehouseDatabase: the SDK's own gives the options of a connection, such as sslmode, to half of its statements only
+CONN_TYPE_TO_MODULE_PATH["postgres"] = "include.warehouse"
 
 STAGING_PREFIX = "stg_"
 DIGEST = "sha256"  # XCom's key
@@ -60,6 +65,7 @@ class LoadCheckedFileOperator(LoadFileOperator):
         if self.only_for_training and context["params"].get("score_only"):
             raise AirflowSkipException(f"score_only: {self.name} makes the label, which scoring does without")
 
+        postgres_server()  # of a connection of another kind the SDK only says KeyError
         from include.churn.schema import check_csv, load_dtypes
         from include.sources import read_source
 

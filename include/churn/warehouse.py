@@ -5,10 +5,10 @@ import logging
 from contextlib import closing
 
 import pandas as pd
-from airflow.providers.postgres.hooks.postgres import PostgresHook
 from psycopg2 import sql
 
 from include.settings import settings
+from include.warehouse import postgres_hook
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def replace_predictions(predictions: pd.DataFrame, name: str) -> None:
     table = sql.Identifier(schema, name)
     following = sql.Identifier(schema, f"{name}_next")
     rows = io.StringIO(predictions.to_csv(index=False, header=False))
-    hook = PostgresHook(postgres_conn_id=settings.postgres_conn_id)
+    hook = postgres_hook()
     with closing(hook.get_conn()) as connection, connection, connection.cursor() as cursor:
         cursor.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
         # the same task may run twice at the same time: the second waits here until the first has ended

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from functools import reduce
@@ -167,7 +168,7 @@ def test_services_start_in_order() -> None:
     needs = {name: set(service.get("depends_on", {})) for name, service in override()["services"].items()}
     assert needs["prepare"] == {"postgres"}
     assert needs["minio"] == {"prepare"}
-    assert needs["mlflow"] == {"prepare", "minio"}
+    assert needs["mlflow"] == {"prepare", "check", "minio"}
     assert needs["scheduler"] == {"prepare", "minio", "mlflow"}
     assert waited_for()["postgres"] == {"service_healthy"}
     assert "healthcheck" in override()["services"]["postgres"]
@@ -426,12 +427,84 @@ def test_mlflow_server_gets_the_object_store_of_the_connection() -> None:
 
 
 # pragma: allowlist nextline secret, because it is made up
-@pytest.mark.parametrize("value", ["aws://key:hidden@", "[1]", '"text"'])
-def test_connection_that_is_no_json_is_refused_without_showing_it(value: str) -> None:
+KEYS = {"aws_access_key_id": "K", "aws_secret_access_key": "S", "endpoint_url": "http://minio:9000"}
+URI = "aws://K:S@/?endpoint_url=http%3A%2F%2Fminio%3A9000"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"conn_type": "aws", "extra": KEYS},
+        {"conn_type": "aws", "extra": json.dumps(KEYS)},
+        {
+            "conn_type": "aws",
+            "extra": KEYS | {"endpoint_url": "x", "service_config": {"s3": {"endpoint_url": "http://minio:9000"}}},
+        },
+        URI,
+    ],
+    ids=["keys-in-extra", "extra-as-text", "service-config", "uri"],
+)
+def test_mlflow_server_reads_every_form_that_the_tasks_read(value: Any) -> None:
+    done = with_connection(value if isinstance(value, str) else json.dumps(value))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ast.literal_eval(done.stdout) == ["K", "S", None, "http://minio:9000"]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("[1]", "AIRFLOW_CONN_AWS_DEFAULT is not a connection in JSON"),
+        ('"text"', "AIRFLOW_CONN_AWS_DEFAULT is not a connection in JSON"),
+        ("key:hidden", "AIRFLOW_CONN_AWS_DEFAULT is not a connection in JSON"),
+        # pragma: allowlist nextline secret, because it is made up
+        ('{"login": "key", "password": "hidden", ', "AIRFLOW_CONN_AWS_DEFAULT is not a connection in JSON"),
+        # pragma: allowlist nextline secret, because it is made up
+        ("aws://key:hidden@minio:9000", "endpoint_url"),
+        ('{"conn_type": "aws", "extra": {"role_arn": "arn:aws:iam::1:role/r"}}', "role_arn"),
+        ('{"conn_type": "aws", "extra": {"profile_name": "team"}}', "profile_name"),
+        # pragma: allowlist nextline secret, because it is made up
+        ('{"conn_type": "aws", "login": "key", "password": "hidden", "extra": {"verify": "/ca.pem"}}', "/ca.pem"),
+    ],
+)
+def test_connection_that_the_mlflow_server_cannot_follow_ends_it_with_the_reason_and_no_secret(
+    value: str, words: str
+) -> None:
     done = with_connection(value)
     assert done.returncode == 1
-    assert "AIRFLOW_CONN_AWS_DEFAULT is not a connection in JSON" in done.stderr
+    assert re.fullmatch(r"error: .*aws_default.*\n", done.stderr, re.IGNORECASE)
+    assert words in done.stderr
     assert "hidden" not in done.stderr
+
+
+def test_connection_that_cannot_be_followed_is_told_once_and_by_the_service_that_others_wait_for() -> None:
+    """The server itself would be restarted for ever."""
+    check, mlflow = added()["check"], added()["mlflow"]
+    assert check["restart"] == "no"
+    assert check["command"][:2] == mlflow["command"][:2]
+    assert [check[key] for key in ("image", "volumes", "env_file", "user")] == [
+        mlflow[key] for key in ("image", "volumes", "env_file", "user")
+    ]
+
+
+def test_what_the_mlflow_container_has_of_the_project_is_enough(tmp_path: Path) -> None:
+    for mount in added()["mlflow"]["volumes"]:
+        source, target = mount.split(":")[:2]
+        copied = tmp_path / target.removeprefix("/project/")
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if (PROJECT / source).is_dir() else shutil.copy
+        copy(PROJECT / source, copied)
+    # without this environment's packages, as MLflow's image has others
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(tmp_path / "docker" / "with-aws-connection.py"),
+        "printenv",
+        "AWS_ACCESS_KEY_ID",
+    ]
+    environment = {"PATH": os.environ["PATH"], "AWS_CONN_ID": "my_s3", "AIRFLOW_CONN_MY_S3": URI}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("K\n", "")
 
 
 # the rest of what the CLI reads

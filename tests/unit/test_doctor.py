@@ -76,20 +76,23 @@ def test_other_xcom_backend_is_named(monkeypatch):
 
 def test_missing_connection_is_named(monkeypatch):
     monkeypatch.setattr("airflow.models.connection.Connection.get_connection_from_secrets", _not_found)
-    with pytest.raises(Trouble, match=r"no connection mlflow_default.*AIRFLOW_CONN_MLFLOW_DEFAULT"):
-        doctor.check_mlflow()
+    finding = examine("MLflow")
+    assert "The conn_id `mlflow_default` isn't defined" in finding.found
+    assert "define the connection" in finding.remedy
+    assert "AIRFLOW_CONN_MLFLOW_DEFAULT" in finding.remedy
 
 
 def test_connection_that_cannot_be_read_is_named(monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_POSTGRES_DEFAULT", "{no json")
-    with pytest.raises(Trouble, match=r"AIRFLOW_CONN_POSTGRES_DEFAULT is set but cannot be read.*JSON"):
-        doctor.check_postgres()
+    finding = examine("PostgreSQL")
+    assert "isn't defined" in finding.found
+    assert "AIRFLOW_CONN_POSTGRES_DEFAULT is set, but cannot be read: write it as one line of JSON" in finding.remedy
 
 
 def _not_found(*_):
     from airflow.exceptions import AirflowNotFoundException
 
-    raise AirflowNotFoundException("it isn't defined")
+    raise AirflowNotFoundException("The conn_id `mlflow_default` isn't defined")
 
 
 @pytest.mark.parametrize(
@@ -125,3 +128,26 @@ def test_a_notify_url_that_nobody_understands_is_said_without_it(monkeypatch):
     with pytest.raises(Trouble, match="does not understand PIPELINES_NOTIFY_URL") as caught:
         doctor.check_notifications()
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("label", ["S3", "S3 bucket data", "MLflow", "MLflow artifacts", "PostgreSQL", "Ports"])
+def test_form_of_a_connection_that_the_tasks_refuse_is_refused_with_the_same_words(monkeypatch, label):
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "aws://K:S@minio:9000")
+    monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", '{"conn_type": "http", "host": "http://h:5000", "port": 5000}')
+    monkeypatch.setenv("AIRFLOW_CONN_POSTGRES_DEFAULT", '{"conn_type": "postgres", "host": "postgres:5432"}')
+    finding = examine(label)
+    assert any(words in finding.found for words in ("has a host, which nothing reads", "names a port"))
+    assert "AIRFLOW_CONN_" in finding.remedy
+
+
+def test_ports_are_those_of_the_proxy_where_there_is_one(monkeypatch):
+    for name, address in {"HTTP_PROXY": "http://127.0.0.1:7", "NO_PROXY": "mlflow.internal"}.items():
+        monkeypatch.setenv(name, address)
+        monkeypatch.setenv(name.lower(), address)
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "aws://K:S@/?endpoint_url=http%3A%2F%2Fs3.internal")
+    monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", "http://mlflow.internal:9")
+    monkeypatch.setenv("AIRFLOW_CONN_POSTGRES_DEFAULT", "postgres://me@%2Ftmp/d")
+    finding = examine("Ports")
+    assert "S3 at 127.0.0.1:7" in finding.found
+    assert "MLflow at mlflow.internal:9" in finding.found
+    assert "PostgreSQL" not in finding.found  # a socket has no port

@@ -100,6 +100,9 @@ def test_table_of_the_astro_sdk_is_named_in_the_log(caplog):
         ),
         ({}, {"registered_model": {"name": "m"}}, {"link.mlflow_model": "http://localhost:5000/#/models/m"}),
         ({}, {"model_version": "7"}, {}),
+        ({}, {"model_version": {"version": "7"}}, {}),
+        ({}, {"registered_model": {"name": None}}, {}),
+        ({}, type("File", (), {"path": "s3://data/of-another-class.csv"})(), {}),
         ({}, File("/local/file.csv"), {}),
         ({}, [1, 2], {}),
         ({}, None, {}),
@@ -173,3 +176,30 @@ print(json.dumps([[link.name for link in module.ExtraLinksPlugin.operator_extra_
     names, heavy = json.loads(done.stdout.splitlines()[-1])
     assert names == ["MLflow experiment", "MLflow run", "MLflow model", "W&B run", "Objects"]
     assert heavy == []
+
+
+class OddTable:
+    """A result that looks like the SDK's, and has nothing of it."""
+
+    __module__ = "astro.table"
+
+
+OddTable.__name__ = "Table"
+
+
+@pytest.mark.parametrize("result", [OddTable(), {"model_version": {"name": "m", "version": object()}}])
+def test_looking_for_links_never_fails_a_task_whose_work_is_done(caplog, result):
+    links.record_outcome(FakeTask().context, result)
+    links.record_outcome({}, result)  # not even a context
+
+
+def test_button_that_cannot_be_recorded_fails_no_task(monkeypatch, caplog, console):
+    def away(self: FakeTask, key: str, value: Any) -> None:
+        raise ConnectionError("Airflow's database is away")
+
+    monkeypatch.setattr(FakeTask, "xcom_push", away)
+    task = FakeTask(bucket_name="data")
+    monkeypatch.setattr("airflow.operators.python.get_current_context", lambda: task.context)
+    links.record_outcome(task.context, None)
+    links.record_link(links.MLflowRunLink, "http://here")
+    assert "The button MLflow run could not be recorded" in caplog.text

@@ -3,14 +3,18 @@
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote_plus
 
 import pytest
+from airflow.exceptions import AirflowFailException
+from airflow.utils.context import Context
 from werkzeug import Request, Response
 
-from include.errors import ConfigurationError
-from include.mlflow_api import MLflowApiError, call_mlflow
+from include import mlflow_api
+from include.errors import ConfigurationError, InputError
+from include.mlflow_api import MLflowApiError, call_mlflow, quoted
 from include.mlflow_experiment import create_or_restore_experiment, get_experiment_id, is_usable, list_experiments
-from include.mlflow_registry import find_model_version, list_registered_models
+from include.mlflow_registry import MoveToStageOperator, find_model_version, list_registered_models
 from tests.fakes.http_server import answering
 
 DELETED = {"experiment_id": "7", "name": "Possum_tails", "lifecycle_stage": "deleted"}
@@ -68,7 +72,7 @@ def test_error_that_is_no_json_has_no_code(mlflow):
 def test_experiments_are_listed_with_the_deleted_ones(mlflow):
     mlflow.answers["experiments/search"] = (200, {"experiments": [ACTIVE | {"artifact_location": "s3://b/"}]})
     assert list_experiments("Possum's") == [ACTIVE]
-    assert mlflow.requests[0][1]["filter"] == "name = 'Possum''s'"
+    assert mlflow.requests[0][1]["filter"] == 'name = "Possum\'s"'
     assert mlflow.requests[0][1]["view_type"] == "ALL"
 
 
@@ -137,3 +141,72 @@ def test_oldest_version_of_a_run_is_found_by_number_and_not_by_text(mlflow):
 def test_run_without_version_has_none(mlflow):
     mlflow.answers["model-versions/search"] = (200, {})
     assert find_model_version("m", "run") is None
+
+
+@pytest.mark.parametrize("name", ["Possum_tails", "Possum's", 'the "best"', "a''b", "per cent %", "back\\slash"])
+def test_name_in_a_search_is_read_by_mlflow_as_it_is(name):
+    from mlflow.utils.search_utils import SearchExperimentsUtils, SearchModelUtils, SearchModelVersionUtils, SearchUtils
+
+    for parser in (SearchExperimentsUtils, SearchModelUtils, SearchModelVersionUtils):
+        (condition,) = parser.parse_search_filter(f"name = {quoted(name)}")
+        assert condition["value"] == name
+    (condition,) = SearchUtils.parse_search_filter(f"tags.`airflow.task` = {quoted(name)}")
+    assert condition["value"] == name
+
+
+def test_name_with_both_kinds_of_quotes_is_refused():
+    with pytest.raises(InputError, match="both kinds of quotes"):
+        quoted("""the "best" possum's""")
+
+
+@pytest.mark.parametrize(
+    "search", [list_experiments, list_registered_models, lambda name: find_model_version(name, "run")]
+)
+def test_every_search_quotes_its_name(mlflow, search):
+    for endpoint in ("experiments/search", "registered-models/search", "model-versions/search"):
+        mlflow.answers[endpoint] = (200, {})
+    search("Possum's")
+    assert "Possum's" in unquote_plus(str(mlflow.requests[0][1]).replace("\\'", "'"))
+    assert "Possum''s" not in unquote_plus(str(mlflow.requests[0][1]))
+
+
+@pytest.mark.parametrize("status", [200, 302, 400, 404, 405])
+def test_other_web_server_is_no_mlflow(mlflow, status):
+    mlflow.answers["experiments/search"] = (status, "<html>Welcome to nginx</html>")
+    with pytest.raises(ConfigurationError, match=rf"is no MLflow server \(HTTP {status}.*connection mlflow_default"):
+        call_mlflow("POST", "experiments/search")
+
+
+def test_proxy_that_wants_a_login_is_named(mlflow):
+    mlflow.answers["experiments/search"] = (407, "log in")
+    with pytest.raises(ConfigurationError, match=r"proxy in front of MLflow.*HTTP_PROXY"):
+        call_mlflow("POST", "experiments/search")
+
+
+def test_server_that_never_answers_is_given_up(monkeypatch):
+    import socket
+
+    import requests
+
+    monkeypatch.setattr(mlflow_api, "TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AIRFLOW_CONN_MLFLOW_DEFAULT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(requests.Timeout):
+            call_mlflow("POST", "experiments/search")
+
+
+def test_stage_is_changed_by_the_same_way_as_everything_else(mlflow):
+    mlflow.answers["model-versions/transition-stage"] = (200, {"model_version": {"name": "m", "version": "3"}})
+    operator = MoveToStageOperator(
+        task_id="move", name="m", version="3", stage="Staging", archive_existing_versions=True
+    )
+    assert operator.execute(Context())["model_version"]["version"] == "3"
+    wanted = {"name": "m", "version": "3", "stage": "Staging", "archive_existing_versions": True}
+    assert mlflow.requests == [("model-versions/transition-stage", wanted)]
+
+
+def test_operators_fail_at_once_where_mlflow_refuses_the_login(mlflow):
+    mlflow.answers["model-versions/transition-stage"] = (401, "log in")
+    operator = MoveToStageOperator(task_id="move", name="m", version="3", stage="Staging")
+    with pytest.raises(AirflowFailException, match=r"HTTP 401.*connection mlflow_default"):
+        operator.execute(Context())

@@ -4,27 +4,12 @@ import json
 import os
 
 import pytest
-from airflow.models.connection import Connection
 
-from include.mlflow_tracking import connect_mlflow, mlflow_environment, run_url, tracking_uri
+from include.mlflow_tracking import connect_mlflow, mlflow_environment, run_url
 from include.settings import settings
 
 # pragma: allowlist nextline secret, because it is made up
 AWS = {"conn_type": "aws", "login": "key", "password": "secret", "extra": {"endpoint_url": "http://s3:9000"}}
-
-
-@pytest.mark.parametrize(
-    ("connection", "uri"),
-    [
-        ({"host": "http://mlflow:5000"}, "http://mlflow:5000"),
-        ({"host": "http://mlflow", "port": 5000}, "http://mlflow:5000"),
-        ({"host": "mlflow", "port": 5000}, "http://mlflow:5000"),
-        ({"host": "mlflow.example.com", "schema": "https"}, "https://mlflow.example.com"),
-        ({"host": "https://mlflow.example.com/path"}, "https://mlflow.example.com/path"),
-    ],
-)
-def test_tracking_uri_of_a_connection(connection, uri):
-    assert tracking_uri(Connection(conn_type="http", **connection)) == uri
 
 
 @pytest.fixture
@@ -62,11 +47,10 @@ def test_token_is_handed_over_as_one(define):
     assert "MLFLOW_TRACKING_USERNAME" not in variables
 
 
-def test_databricks_is_recognised(define):
+def test_databricks_is_a_server_like_any_other(define):
     variables = define({"host": "https://dbc-1.cloud.databricks.com", "login": "token", "password": "t0"})
-    assert variables["MLFLOW_TRACKING_URI"] == "databricks"
-    assert variables["DATABRICKS_HOST"] == "https://dbc-1.cloud.databricks.com"
-    assert variables["DATABRICKS_TOKEN"] == "t0"
+    assert variables["MLFLOW_TRACKING_URI"] == "https://dbc-1.cloud.databricks.com"
+    assert not [name for name in variables if name.startswith("DATABRICKS")]
 
 
 def test_aws_itself_needs_no_endpoint_but_a_region_and_a_session_token(define):
@@ -97,3 +81,23 @@ def test_connecting_puts_it_into_this_process(define, monkeypatch):
 
 def test_link_of_a_run_is_where_a_browser_finds_it():
     assert run_url("7", "abc") == f"{settings.pipelines.mlflow_ui_url}/#/experiments/7/runs/abc"
+
+
+def test_what_another_login_has_set_is_taken_out_of_this_process(define, monkeypatch):
+    stale = ("AWS_SESSION_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN", "MLFLOW_S3_IGNORE_TLS")
+    for name in stale:
+        monkeypatch.setenv(name, "of another login")
+    define({"host": "http://mlflow:5000"})
+    connect_mlflow()
+    assert not set(stale) & set(os.environ)
+
+
+def test_certificates_are_checked_as_the_connections_say(define, tmp_path):
+    (tmp_path / "ca.pem").touch()
+    unchecked = {"verify": False}
+    variables = define({"host": "https://mlflow", "extra": unchecked}, AWS | {"extra": unchecked})
+    assert variables["MLFLOW_TRACKING_INSECURE_TLS"] == variables["MLFLOW_S3_IGNORE_TLS"] == "true"
+    by_file = {"verify": str(tmp_path / "ca.pem")}
+    variables = define({"host": "https://mlflow", "extra": by_file}, AWS | {"extra": by_file})
+    assert variables["MLFLOW_TRACKING_SERVER_CERT_PATH"] == variables["AWS_CA_BUNDLE"] == str(tmp_path / "ca.pem")
+    assert not {"MLFLOW_TRACKING_INSECURE_TLS", "MLFLOW_S3_IGNORE_TLS"} & set(variables)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from include.errors import InputError
-from include.object_store import read_object, sha256_hex, write_object
+from include.errors import ConfigurationError, InputError
+from include.object_store import object_path, read_object, sha256_hex, variable_of_bucket, write_object
 
 
 @pytest.fixture
@@ -27,3 +27,31 @@ def test_object_that_has_changed_is_refused_with_both_digests(uri):
 def test_missing_object_is_named_with_what_to_do(uri):
     with pytest.raises(InputError, match=f"{uri} does not exist: run the DAG that writes it again"):
         read_object(uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://data/features/r/s3://data/x.csv",
+        "s3://data//x.csv",
+        "s3://data/a//x.csv",
+        "s3://data/a/",
+        "s3://data/../x.csv",
+        "s3://data/a/./x.csv",
+        "s3://data/",
+        "s3://data",
+        "s3:///x.csv",
+    ],
+)
+@pytest.mark.parametrize("use", [object_path, read_object, lambda uri: write_object(uri, b"1")])
+def test_key_that_servers_take_for_another_one_is_refused_before_any_is_asked(monkeypatch, uri, use):
+    """The stack's own server never answers to the first, and there is none here at all."""
+    monkeypatch.delenv("AIRFLOW_CONN_AWS_DEFAULT", raising=False)
+    with pytest.raises(ConfigurationError, match="is not the address of an object: write s3://bucket/folder/name"):
+        use(uri)
+
+
+def test_variable_that_names_a_bucket_is_found():
+    assert variable_of_bucket("data") == "DATA_BUCKET_NAME"
+    assert variable_of_bucket("churnmodels") == "CHURN_MODEL_BUCKET"
+    assert variable_of_bucket("of-a-param") == "s3://of-a-param/..."

@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from airflow.exceptions import AirflowException
 
 from include import venv_prediction
+from include.task_errors import hopeless
 from include.venv_prediction import CachedVenvPredictOperator, cache_folder, ensure_environment
 
 PACKAGE = "packaging"  # small, pure Python, and installed with everything here
@@ -132,3 +134,68 @@ def test_operator_keeps_credentials_out_of_arguments_and_templates(monkeypatch):
     assert set(operator.op_kwargs) == {"model_uri", "data"}
     assert operator.inherit_env is False  # Airflow's own variables, its database password among them, stay here
     assert "secret" not in repr({field: getattr(operator, field) for field in operator.template_fields})
+
+
+def test_child_inherits_proxies_and_certificates_and_no_secret_of_airflow(monkeypatch):
+    from airflow.models.dag import DAG
+
+    from include.servers.connections import NETWORK_VARIABLES
+
+    for name in NETWORK_VARIABLES:
+        monkeypatch.setenv(name, f"value of {name}")
+    # pragma: allowlist nextline secret, because it is made up
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql://airflow:secret@h/airflow")
+    for name in ("connect_mlflow", "require_safe", "require_known", "ensure_environment"):
+        monkeypatch.setattr(venv_prediction, name, lambda *_: None)
+    monkeypatch.setattr(venv_prediction.pyfunc, "get_model_dependencies", lambda _: "/dev/null")
+    monkeypatch.setattr(venv_prediction, "mlflow_environment", lambda: {"AWS_CA_BUNDLE": "of the connection"})
+    with DAG("inherits", schedule=None):
+        operator = CachedVenvPredictOperator(task_id="predict", model_uri="s3://b/k", data=pd.DataFrame({"age": [1.0]}))
+    monkeypatch.setattr(operator, "_execute_python_callable_in_subprocess", lambda _: [1.0])
+    operator.predict()
+    environment = operator.env_vars
+    for name in NETWORK_VARIABLES:
+        assert environment[name] == ("of the connection" if name == "AWS_CA_BUNDLE" else f"value of {name}")
+    assert not [name for name in environment if name.startswith("AIRFLOW")]
+
+
+def test_time_to_build_leaves_time_to_score():
+    from include.dag_defaults import DEFAULT_ARGS
+
+    assert venv_prediction.OFFLINE_TIMEOUT < venv_prediction.BUILD_TIMEOUT
+    assert DEFAULT_ARGS["execution_timeout"].total_seconds() >= venv_prediction.BUILD_TIMEOUT + 240
+
+
+@pytest.fixture
+def sleepy_uv(tmp_path, monkeypatch) -> Path:
+    """A uv that makes environments, and never comes to an end with what it shall install."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "uv").write_text('#!/bin/sh\necho "$@" >> "$0.log"\n[ "$1" = venv ] || exec sleep 60\n')
+    (folder / "uv").chmod(0o755)
+    monkeypatch.setattr(venv_prediction.shutil, "which", lambda *_, **__: str(folder / "uv"))
+    return folder / "uv.log"
+
+
+def test_slow_index_ends_within_the_time_for_all_of_it_and_is_tried_again(cache, sleepy_uv, monkeypatch):
+    monkeypatch.setattr(venv_prediction, "BUILD_TIMEOUT", 2)
+    monkeypatch.setattr(venv_prediction, "OFFLINE_TIMEOUT", 1)
+    began = time.monotonic()
+    with pytest.raises(AirflowException, match="was not built within 2 s") as raised:
+        ensure_environment("marsupial==1.0")
+    assert time.monotonic() - began < 5
+    assert hopeless(raised.value) is None
+    installs = [line for line in sleepy_uv.read_text().splitlines() if line.startswith("pip install")]
+    assert ["--offline" in line for line in installs] == [True, False]
+    assert [path for path in cache.iterdir() if path.is_dir()] == []
+
+
+def test_waiting_for_another_task_that_builds_counts_as_building(cache, sleepy_uv, monkeypatch):
+    monkeypatch.setattr(venv_prediction, "BUILD_TIMEOUT", 1.5)
+    with ThreadPoolExecutor(2) as pool:
+        began = time.monotonic()
+        tries = [pool.submit(ensure_environment, "marsupial==1.0") for _ in range(2)]
+        for each in tries:
+            with pytest.raises(AirflowException, match="was not built within"):
+                each.result()
+    assert time.monotonic() - began < 5

@@ -10,6 +10,7 @@ from werkzeug import Request, Response
 
 from include import doctor
 from include.doctor import checks, examine
+from include.doctor_servers import EXPERIMENT
 from include.settings import settings
 from tests.fakes.http_server import answering
 from tests.fakes.wandb_server import FakeWandb
@@ -75,7 +76,7 @@ def test_nothing_of_the_checks_stays(ready: RunningStack) -> None:
     # other runs may write meanwhile, but only the doctor writes of itself
     assert [uri for uri in objects() - before if b"doctor" in ready.object(uri)] == []
     assert ready.query("SELECT tablename FROM pg_tables WHERE tablename LIKE 'doctor%%'", database="warehouse") == []
-    assert doctor.EXPERIMENT not in {each.name for each in ready.mlflow.search_experiments()}
+    assert EXPERIMENT not in {each.name for each in ready.mlflow.search_experiments()}
 
 
 @pytest.mark.parametrize(
