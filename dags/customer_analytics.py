@@ -186,7 +186,14 @@ def customer_analytics() -> None:
         digests = {name: context["ti"].xcom_pull(f"extract_and_load.load_{name}", key=DIGEST) for name in SOURCES}
         # a load that was marked as successful by hand has left none
         files = {name: digest for name, digest in digests.items() if digest}
-        return tracking.train(feature_df, context["run_id"], params["hyper_parameters"], params["as_of_date"], files)
+        return tracking.train(
+            feature_df,
+            context["run_id"],
+            params["hyper_parameters"],
+            params["as_of_date"],
+            files,
+            dag_id=context["ti"].dag_id,
+        )
 
     @task_group
     def promote_model(feature_df: Any, trained: Any) -> Any:
@@ -241,7 +248,9 @@ def customer_analytics() -> None:
 
         context = get_current_context()
         table = context["params"]["predictions_table"]
-        predictions, drift = tracking.predict(feature_df, handed_over, context["run_id"], table)
+        predictions, drift = tracking.predict(
+            feature_df, handed_over, context["run_id"], table, dag_id=context["ti"].dag_id
+        )
         warehouse.replace_predictions(predictions, table)
         context["ti"].xcom_push("drift", drift)
         return predictions

@@ -102,14 +102,15 @@ def _finding(label: str, error: Exception) -> Finding:
 
 def check_wandb() -> str:
     """The mode; online the server and the key, offline the folder."""
-    import requests
-
-    from include.wandb_tracking import runs_folder, tracking_target
+    from include.wandb_tracking.errors import TrackingUnavailable
+    from include.wandb_tracking.server import log_in
+    from include.wandb_tracking.target import tracking_target
+    from include.wandb_tracking.workspace import runs_folder
 
     try:
         target = tracking_target()
     except ConfigurationError as error:
-        raise Trouble(f"WANDB_MODE={os.environ.get('WANDB_MODE')} cannot be", str(error)) from error
+        raise Trouble("the settings of Weights & Biases are wrong", str(error)) from error
     folder = runs_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -119,22 +120,12 @@ def check_wandb() -> str:
         raise Trouble(f"{folder} cannot be written ({error.strerror})", "set WANDB_DIR to a folder that can") from error
     if not target.online:
         return f"{target}; runs are recorded in {folder}"
-    query = {"query": "query Viewer { viewer { username } }"}
-    key = ("api", os.environ.get("WANDB_API_KEY", ""))
     try:
-        answer = requests.post(f"{target.base_url.rstrip('/')}/graphql", json=query, auth=key, timeout=TIMEOUT)
-    except (requests.RequestException, ValueError) as error:
-        remedy = "correct WANDB_BASE_URL or the network; WANDB_MODE=offline works without"
-        raise Trouble(f"{target.base_url} does not answer ({type(error).__name__})", remedy) from error
-    viewer = (
-        answer.json().get("data", {}).get("viewer")
-        if answer.ok and "json" in answer.headers.get("content-type", "")
-        else None
-    )
-    if not viewer:
-        remedy = f"set WANDB_API_KEY to a key of that server ({target.base_url.replace('api.', '', 1)}/authorize)"
-        raise Trouble(f"{target.base_url} does not accept the key (HTTP {answer.status_code})", remedy)
-    return f"{target}; logged in as {viewer.get('username')}"
+        return f"{target}; logged in as {log_in(target, 'asking who the key belongs to')}"
+    except TrackingUnavailable as error:
+        raise Trouble(f"{target.base_url} does not answer", str(error)) from error
+    except ConfigurationError as error:
+        raise Trouble(f"{target.base_url} does not accept the key or is another server", str(error)) from error
 
 
 # this installation

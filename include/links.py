@@ -68,7 +68,7 @@ class WandbRunLink(RecordedLink):
     @classmethod
     def is_possible(cls) -> bool:
         """Only online."""
-        from include.wandb_tracking import tracking_target
+        from include.wandb_tracking.target import tracking_target
 
         with suppress(ConfigurationError):  # the task that uses it will say so
             return tracking_target().online

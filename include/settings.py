@@ -112,11 +112,19 @@ SourceFolder = Annotated[
     ),
 ]
 WandbName = Annotated[
-    str, _matches(r"[A-Za-z0-9_.-]{1,128}", "W&B accepts at most 128 letters of A-Z, digits, '_', '.' and '-'")
+    str,
+    _matches(
+        r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,128}",
+        "W&B accepts at most 128 letters of A-Z, digits, '_', '.' and '-', not only dots",
+    ),
 ]
+# wandb itself takes blanks and quotes; they most likely come from a file of variables and are not meant
 WandbProject = Annotated[
     str,
-    _matches(r"[^/\\#?%:\s]{1,128}", r"W&B accepts at most 128 characters, and neither blanks nor any of / \ # ? % :"),
+    _matches(
+        r"""(?!\.{1,2}$)[^/\\#?%:\s'"]{1,128}""",
+        r"W&B accepts at most 128 characters, not only dots, and none of / \ # ? % :, quotes and blanks",
+    ),
 ]
 Column = Annotated[str, StringConstraints(min_length=1)]
 

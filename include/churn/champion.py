@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from include import wandb_tracking
 from include.churn import model as churn_model
 from include.churn.model_card import render_card
 from include.churn.records import Champion, TrainedModel, churn_folder, parse_record
@@ -21,11 +20,16 @@ from include.object_store import object_path, read_object, write_object
 from include.promotion import Decision, decide
 from include.run_key import run_key
 from include.settings import settings
+from include.wandb_tracking.errors import ModelDeleted
+from include.wandb_tracking.models import ModelReference, give_alias
+from include.wandb_tracking.runs import tracked_run
+from include.wandb_tracking.target import tracking_target
 
 log = logging.getLogger(__name__)
 
 ALIAS = "champion"
 CARD_FILE = "model_card.md"
+RUN_NAME = "customer_churn"
 
 
 def champion_uri() -> str:
@@ -75,7 +79,7 @@ def judge(features: pd.DataFrame, trained: dict[str, Any], dag_run: str) -> tupl
     """
     about_uri = trained["about"]["uri"]
     about = parse_record(TrainedModel, read_object(about_uri, sha256=trained["about"]["sha256"]), about_uri)
-    reference = wandb_tracking.ModelReference(**trained["reference"])
+    reference = ModelReference(**trained["reference"])
     champion, problem = read_champion()
     if champion and champion.trained.digests == about.digests and champion.trained.model == about.model:
         decision = Decision(promoted=True, outcome="champion_already", reason="the champion already")
@@ -93,12 +97,13 @@ def judge(features: pd.DataFrame, trained: dict[str, Any], dag_run: str) -> tupl
         dag_run=dag_run,
     )
     require_same_mode(trained["server"] is not None)
-    with wandb_tracking.tracked_run(
-        trained["wandb_run_id"], job_type="gate", group=dag_run, name="customer_churn", resume=True
-    ) as tracked:
+    with tracked_run(trained["wandb_run_id"], job_type="gate", group=dag_run, name=RUN_NAME, resume=True) as tracked:
         tracked.run.summary.update({f"gate/{key}": value for key, value in _describe(decision, before).items()})
         if decision.promoted and tracked.online:
-            wandb_tracking.give_alias(tracked, reference, ALIAS)
+            try:
+                give_alias(tracked, reference, ALIAS)
+            except ModelDeleted as error:  # the alias only shows in W&B what champion.json decides
+                log.warning("%s. The alias %s is not given", error, ALIAS)
         record_link(WandbRunLink, tracked.link, said=True)
     if decision.outcome != "champion_already":
         if decision.promoted:
@@ -154,7 +159,7 @@ def score_champion(champion: Champion, holdout: pd.DataFrame) -> tuple[np.ndarra
 
 def require_same_mode(trained_online: bool) -> None:
     """Raise InputError where this DAG run's run in W&B cannot be resumed, because it was recorded offline."""
-    if wandb_tracking.tracking_target().online and not trained_online:
+    if tracking_target().online and not trained_online:
         raise InputError(
             "The model was trained offline, and now there is a WANDB_API_KEY: clear task train, so that it is published"
         )

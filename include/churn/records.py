@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from include.errors import InputError
 from include.object_store import read_object, write_object
 from include.settings import settings
-from include.wandb_tracking import ModelReference
+from include.wandb_tracking.models import ModelReference
 
 Record = TypeVar("Record", bound=BaseModel)
 

@@ -9,10 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from include import wandb_tracking
 from include.churn import model as churn_model
 from include.churn import plots
-from include.churn.champion import CARD_FILE, require_same_mode
+from include.churn.champion import CARD_FILE, RUN_NAME, require_same_mode
 from include.churn.model_card import render_card
 from include.churn.records import Champion, StoredObject, TrainedModel, churn_folder, parse_record
 from include.drift import DriftReport, compare, reference_rows, render_report
@@ -22,14 +21,17 @@ from include.object_store import object_path, sha256_hex, write_object
 from include.provenance import code_digest, lock_digest
 from include.run_key import run_key
 from include.settings import settings
+from include.wandb_tracking.errors import ModelDeleted
+from include.wandb_tracking.models import fetch_model, publish_model
+from include.wandb_tracking.runs import TrackedRun, log_images, save_files, tracked_run
+from include.wandb_tracking.target import run_id_for
 
 log = logging.getLogger(__name__)
 
 SEED = 42
 MODEL_FILE = "model.skops"
 ABOUT_FILE = "about.json"
-RUN_NAME, RUN_TAGS = "customer_churn", ("churn", "airflow")
-DAG_ID = "customer_analytics"
+RUN_TAGS = ("churn", "airflow")
 
 
 def train(
@@ -38,6 +40,8 @@ def train(
     hyper_parameters: dict[str, Any],
     as_of_date: str | None,
     files: Mapping[str, str],
+    *,
+    dag_id: str,
 ) -> dict[str, Any]:
     """Train the classifier, judge it on held-out customers, and publish it; or find the one that was made of the same.
 
@@ -47,6 +51,7 @@ def train(
         hyper_parameters: arguments of RandomForestClassifier in place of the default ones.
         as_of_date: what the label was made with, for the record; None for the latest date in the data.
         files: SHA-256 of the CSVs by table, for the record.
+        dag_id: the DAG's id; with ``dag_run`` it makes the id of the run in W&B.
 
     Returns:
         What later tasks need: ``about`` (address and digest of the model's record), ``reference`` of the artifact,
@@ -82,16 +87,14 @@ def train(
     log.info("Model: %s. Model card: %s/%s. Plots: %s/plots/", about.model.uri, folder, CARD_FILE, folder)
     record_link(ObjectsLink, object_url(f"{folder}/"))
 
-    run_id = wandb_tracking.run_id_for(DAG_ID, dag_run)
+    run_id = run_id_for(dag_id, dag_run)
     recorded = config | digests | {f"{name}_csv_sha256": digest for name, digest in files.items()}
     recorded |= {"as_of_date": as_of_date or "latest date in the data", "dag_run": dag_run}
-    with wandb_tracking.tracked_run(
-        run_id, job_type="train", group=dag_run, config=recorded, name=RUN_NAME, tags=RUN_TAGS
-    ) as tracked:
+    with tracked_run(run_id, job_type="train", group=dag_run, config=recorded, name=RUN_NAME, tags=RUN_TAGS) as tracked:
         tracked.run.log(about.metrics)
-        wandb_tracking.log_images(tracked, {name: contents[name] for name in about.plots})
+        log_images(tracked, {name: contents[name] for name in about.plots})
         card = render_card(about.model_dump(), settings.churn.artifact_name)
-        reference = wandb_tracking.publish_model(
+        reference = publish_model(
             tracked,
             {MODEL_FILE: contents[MODEL_FILE], CARD_FILE: card.encode()},
             settings.churn.artifact_name,
@@ -214,7 +217,7 @@ def draw_plots(
 
 
 def predict(
-    features: pd.DataFrame, handed_over: dict[str, Any], dag_run: str, table: str
+    features: pd.DataFrame, handed_over: dict[str, Any], dag_run: str, table: str, *, dag_id: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Score every customer with the champion that was handed over, and compare them with those it was trained on.
 
@@ -226,6 +229,7 @@ def predict(
             model online or offline, None where it has trained none and so has no run in W&B yet.
         dag_run: the DAG run's id.
         table: where the predictions will go, for the record.
+        dag_id: the DAG's id; with ``dag_run`` it makes the id of the run in W&B.
 
     Returns:
         The predictions: customer_id, churn_probability (of churned = 1), used_for_training, model_version; sorted by
@@ -239,8 +243,8 @@ def predict(
     if resume:
         require_same_mode(handed_over["trained_online"])
     config = None if resume else {"dag_run": dag_run, "model_version": champion.version}
-    run_id = wandb_tracking.run_id_for(DAG_ID, dag_run)
-    with wandb_tracking.tracked_run(
+    run_id = run_id_for(dag_id, dag_run)
+    with tracked_run(
         run_id, job_type="predict", group=dag_run, resume=resume, config=config, name=RUN_NAME, tags=RUN_TAGS
     ) as tracked:
         model = churn_model.load_model(fetch_champion(tracked, champion), champion.trained.model.sha256)
@@ -269,7 +273,7 @@ def predict(
         )
         if drift.drifted:
             tracked.run.tags = (*(tracked.run.tags or ()), "drift")
-        wandb_tracking.save_files(tracked, {"drift_report.html": page})
+        save_files(tracked, {"drift_report.html": page})
     found = {
         "detected": drift.drifted,
         "sentence": drift.sentence,
@@ -290,13 +294,17 @@ def check_contract(champion: Champion, features: pd.DataFrame) -> None:
     log.info("The %d customers have all columns that %s takes", len(features), champion.version)
 
 
-def fetch_champion(tracked: wandb_tracking.TrackedRun, champion: Champion) -> bytes:
+def fetch_champion(tracked: TrackedRun, champion: Champion) -> bytes:
     """The champion's bytes, verified: from the W&B server that has it, otherwise from the object store."""
     if tracked.online and champion.server == tracked.target.base_url:
-        content = wandb_tracking.fetch_model(tracked, champion.reference)
-        log.info("Model %s taken from Weights & Biases", champion.reference.qualified_name)
-        return content
-    if tracked.online:
+        try:
+            content = fetch_model(tracked, champion.reference)
+        except ModelDeleted as error:
+            log.warning("%s. The copy in the object store is used instead", error)
+        else:
+            log.info("Model %s taken from Weights & Biases", champion.reference.qualified_name)
+            return content
+    elif tracked.online:
         where = f"at {champion.server}" if champion.server else "offline"
         log.info("The champion %s was published %s, so W&B cannot record that it is used here", champion.version, where)
     log.info("Model %s taken from %s", champion.version, champion.trained.model.uri)

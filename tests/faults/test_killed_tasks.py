@@ -11,7 +11,7 @@ import pytest
 
 from include.datasets import MODEL_TRAINED, POSSUM_FEATURES
 from include.settings import settings
-from include.wandb_tracking import run_id_for
+from include.wandb_tracking.target import run_id_for
 from tests.support.breaking import (
     Moment,
     Task,

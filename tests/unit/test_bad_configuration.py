@@ -18,7 +18,8 @@ from include.possum.model import make_regressor
 from include.settings import INCLUDE, Settings, read_settings, settings
 from include.sources import read_source
 from include.task_errors import hopeless
-from include.wandb_tracking import tracked_run, tracking_target
+from include.wandb_tracking.runs import tracked_run
+from include.wandb_tracking.target import tracking_target
 
 LINE = 8  # of the file, header included, that gets the bad value
 CHURN = ("subscription_periods", "util_months", "customers", "orders", "payments")
@@ -210,7 +211,10 @@ WANDB: list[tuple[dict[str, str], str]] = [
     ({"WANDB_MODE": "sometimes"}, "WANDB_MODE=sometimes"),
     ({"WANDB_MODE": "disabled"}, "WANDB_MODE=disabled"),
     ({"WANDB_MODE": "online"}, "WANDB_API_KEY"),
-    ({"WANDB_API_KEY": "k" * 40, "WANDB_BASE_URL": "not a url"}, "WANDB_BASE_URL=not a url"),
+    ({"WANDB_API_KEY": "k" * 40, "WANDB_BASE_URL": "not a url"}, "WANDB_BASE_URL='not a url'"),
+    ({"WANDB_API_KEY": "k" * 40 + " "}, "WANDB_API_KEY has a blank"),
+    ({"WANDB_INIT_TIMEOUT": "long"}, "WANDB_INIT_TIMEOUT"),
+    ({"WANDB_HTTP_TIMEOUT": "ten"}, "WANDB_HTTP_TIMEOUT"),
 ]
 
 

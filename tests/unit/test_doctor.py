@@ -102,14 +102,17 @@ def _not_found(*_):
         ({"WANDB_MODE": "online"}, "needs WANDB_API_KEY"),
         ({"WANDB_DIR": "/proc/nowhere"}, "cannot be written.*set WANDB_DIR"),
         ({"WANDB_API_KEY": "k" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}, "does not answer.*WANDB_BASE_URL"),
-        ({"WANDB_API_KEY": "k" * 40, "WANDB_BASE_URL": "no url"}, "does not answer.*WANDB_BASE_URL"),
+        ({"WANDB_API_KEY": "k" * 40, "WANDB_BASE_URL": "no url"}, "WANDB_BASE_URL='no url' is not a URL"),
+        ({"WANDB_API_KEY": "k" * 40 + " "}, "WANDB_API_KEY has a blank"),
+        ({"WANDB_API_KEY": '"' + "k" * 40 + '"'}, "WANDB_API_KEY has quotes"),
     ],
 )
 def test_wandb_that_cannot_work_is_said(monkeypatch, tmp_path, variables, said):
     for name, value in ({"WANDB_DIR": str(tmp_path)} | variables).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(Trouble, match=said):
+    with pytest.raises(Trouble, match=said) as raised:
         doctor.check_wandb()
+    assert "k" * 40 not in str(raised.value)
 
 
 def test_wandb_without_a_key_is_offline(monkeypatch, tmp_path):

@@ -124,7 +124,7 @@ def test_nothing_is_recorded_of_objects_that_have_no_page(operator, result):
 def test_buttons_that_can_lead_nowhere_are_left_out(monkeypatch, console):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     assert not links.WandbRunLink.is_possible()
-    monkeypatch.setenv("WANDB_API_KEY", "x")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     assert links.WandbRunLink.is_possible()
     monkeypatch.setenv("WANDB_MODE", "nonsense")
     assert not links.WandbRunLink.is_possible()
@@ -134,7 +134,7 @@ def test_buttons_that_can_lead_nowhere_are_left_out(monkeypatch, console):
 
 
 def test_every_task_that_writes_to_wandb_and_to_the_object_store_leads_to_both(monkeypatch, console):
-    monkeypatch.setenv("WANDB_API_KEY", "x")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     dag = DagBag(PROJECT / "dags" / "customer_analytics.py", include_examples=False).dags["customer_analytics"]
     for task_id in ("train", "promote_model.compare_with_champion", "predict"):
         assert dag.get_task(task_id).extra_links == ["Objects", "W&B run"]

@@ -123,13 +123,25 @@ NAMES: dict[str, dict[str, list[str]]] = {
     },
     "CHURN_ARTIFACT_NAME": {
         "right": ["churn-v1.2", "Churn_Model"],
-        "wrong": ["churn v1", "my/model", "kündigung", "churn:v2", "a" * 129],
+        "wrong": ["churn v1", "my/model", "kündigung", "churn:v2", "a" * 129, ".", ".."],
     },
     "WANDB_PROJECT": {
-        "right": ["churn", "Churn-2026_x.y"],
-        "wrong": ["my-team/churn", "churn:v2", "a" * 129, "a b", "a#b", "a?b", "100%", "a\\b"],
+        "right": ["churn", "Churn-2026_x.y", "kündigung", ".churn"],
+        "wrong": [
+            "my-team/churn",
+            "churn:v2",
+            "a" * 129,
+            "a b",
+            "a#b",
+            "a?b",
+            "100%",
+            "a\\b",
+            "'churn'",
+            '"churn"',
+            "..",
+        ],
     },
-    "WANDB_ENTITY": {"right": ["my-team"], "wrong": ["a/b", "a b", "a" * 129]},
+    "WANDB_ENTITY": {"right": ["my-team"], "wrong": ["a/b", "a b", "a" * 129, "..", '"my-team"']},
     "POSSUM_FILE_PATH": {
         "right": ["possum.csv", "my data/possums 2026.csv", "..x/y"],
         "wrong": [

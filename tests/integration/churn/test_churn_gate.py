@@ -13,7 +13,6 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from skops import io as skops_io
 
-from include import wandb_tracking
 from include.churn import champion as gate
 from include.churn import model as churn_model
 from include.churn import records, tracking
@@ -21,10 +20,14 @@ from include.churn.records import StoredObject, TrainedModel
 from include.errors import InputError
 from include.object_store import object_path, write_object
 from include.settings import ChurnSettings, Settings
+from include.wandb_tracking.models import ModelReference
+from include.wandb_tracking.target import run_id_for
+from tests.fakes.wandb_server import KEY, FakeWandb
 
 GOOD = {"n_estimators": 40}
 BAD = {"n_estimators": 1, "max_depth": 1, "max_features": 1}
 RUN = "manual__2026-01-01"
+DAG = "customer_analytics"
 
 
 def make_customers(count: int, seed: int = 5) -> pd.DataFrame:
@@ -70,13 +73,13 @@ class Shop:
             metrics=metrics,
         ).model_copy(update=changes)
         data = about.model_dump_json().encode()
-        reference = wandb_tracking.ModelReference("churn_classifier", "model.skops", "d", stored.sha256)
+        reference = ModelReference("churn_classifier", "model.skops", "d", stored.sha256)
         return {
             "about": {"uri": f"{folder}/about.json", "sha256": write_object(f"{folder}/about.json", data)},
             "sha256": stored.sha256,
             "reference": asdict(reference),
             "server": None,
-            "wandb_run_id": wandb_tracking.run_id_for("customer_analytics", RUN),
+            "wandb_run_id": run_id_for(DAG, RUN),
             "wandb_run": "/somewhere",
         }
 
@@ -248,10 +251,10 @@ def test_a_key_that_came_between_train_and_gate_is_explained(shop, monkeypatch):
 
 def test_a_model_that_was_damaged_is_made_again(shop, caplog):
     features = make_customers(80)
-    first = tracking.train(features, RUN, {"n_estimators": 5}, None, {})
+    first = tracking.train(features, RUN, {"n_estimators": 5}, None, {}, dag_id=DAG)
     write_object(first["model_uri"], b"damaged")
 
-    again = tracking.train(features, "another run", {"n_estimators": 5}, None, {})
+    again = tracking.train(features, "another run", {"n_estimators": 5}, None, {}, dag_id=DAG)
 
     assert "it is damaged, so it is made again" in caplog.text
     assert again["sha256"] == first["sha256"]
@@ -262,3 +265,34 @@ def test_customers_that_lack_a_column_of_the_champion_are_not_scored(shop, reign
     _, champion = shop.judge(shop.publish(GOOD))
     with pytest.raises(InputError, match=r"features lack \['customer_lifetime_value'\]"):
         tracking.check_contract(champion, shop.features.drop(columns="customer_lifetime_value"))
+
+
+def test_a_copy_of_the_dag_has_runs_of_its_own_in_wandb(shop, tmp_path):
+    features = make_customers(80)
+    original = tracking.train(features, RUN, {"n_estimators": 5}, None, {}, dag_id=DAG)
+
+    copy = tracking.train(features, RUN, {"n_estimators": 5}, None, {}, dag_id="copy_of_it")
+
+    assert original["wandb_run_id"] != copy["wandb_run_id"]
+    assert all(list(tmp_path.glob(f"{trained['wandb_run_id']}/train/**/*.wandb")) for trained in (original, copy))
+
+
+def test_a_model_that_somebody_deletes_in_wandb_is_promoted_and_scores_from_the_object_store(shop, monkeypatch, caplog):
+    with FakeWandb(KEY) as server:
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        trained = tracking.train(shop.features, RUN, {"n_estimators": 5}, None, {}, dag_id=DAG)
+        server.delete_versions(trained["reference"]["name"])
+
+        decision, champion = shop.judge(trained)
+        handed_over = {"champion": champion.handed_over(), "trained_online": True}
+        predictions, _ = tracking.predict(shop.features, handed_over, RUN, "pred_churn", dag_id=DAG)
+
+        assert decision.promoted
+        assert shop.champion()["reference"] == trained["reference"]
+        assert len(predictions) == len(shop.features)
+        assert "The alias champion is not given" in caplog.text
+        assert "is no longer in W&B, somebody has deleted it" in caplog.text
+        assert f"taken from {trained['model_uri']}" in caplog.text
+        assert server.run(trained["wandb_run_id"]).summary["predictions/rows"] == len(shop.features)
+    assert server.problems == []

@@ -25,7 +25,7 @@ from include.churn.model import DEFAULT_HYPER_PARAMETERS
 from include.object_store import sha256_hex
 from include.run_key import run_key
 from include.settings import settings
-from include.wandb_tracking import run_id_for
+from include.wandb_tracking.target import run_id_for
 from local_stack.config import DATABASES
 from tests.fakes.wandb_server import KEY, SECRETS, FakeWandb, files_with_key
 from tests.integration.churn.conftest import OTHERS, SHIPPED, WORSE

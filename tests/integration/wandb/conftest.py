@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.fakes.certificates import write_certificate
 from tests.fakes.wandb_server import KEY, FakeWandb, files_with_key
 
 TESTS = Path(__file__).parents[2]
@@ -198,6 +199,12 @@ def hasty(online: dict[str, str]) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def environment() -> Callable[[FakeWandb], dict[str, str]]:
     return environment_for
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a server that nobody trusts."""
+    return write_certificate(tmp_path_factory.mktemp("certificate") / "server.pem")
 
 
 @pytest.fixture(scope="session")

@@ -165,19 +165,3 @@ def test_a_version_that_is_not_what_train_published_is_refused(tasks, published)
 
     assert predicted.error == "InputError"
     assert "its digest differs" in predicted.message
-
-
-def test_a_version_that_is_gone_is_not_worth_a_retry(tasks, published):
-    gone = published.reference["qualified_name"].replace(":v0", ":v7")
-
-    predicted = tasks.run("predict", published.online, reference={**published.reference, "qualified_name": gone})
-
-    assert predicted.error == "ConfigurationError"
-    assert gone in predicted.message
-
-
-def test_a_run_that_is_gone_is_not_worth_a_retry(tasks, published):
-    predicted = tasks.run("predict", published.online, run_id="r7", reference=published.reference)
-
-    assert predicted.error == "ConfigurationError"
-    assert "r7" in predicted.message

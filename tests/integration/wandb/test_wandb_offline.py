@@ -36,7 +36,7 @@ def test_a_second_try_replaces_the_first(trip):
 def test_the_log_says_offline_and_how_to_upload(trip):
     for outcome in (trip.trained, trip.predicted):
         lines = outcome.log.splitlines()
-        assert all(" include.wandb_tracking: " in line for line in lines)
+        assert all(" include.wandb_tracking." in line for line in lines)
         assert "offline, because WANDB_API_KEY is not set" in lines[0]
         assert lines[-1].endswith(f": {outcome.result['sync']}")
         assert outcome.result["link"] is None
@@ -83,4 +83,4 @@ def test_offline_can_be_chosen_in_spite_of_a_key(server, tasks, online):
 
     assert trained.error is None
     assert "because WANDB_MODE=offline" in trained.log
-    assert server.operations == []
+    assert server.connections == 0

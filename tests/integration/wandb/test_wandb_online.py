@@ -58,7 +58,7 @@ def test_train_publishes_the_model(trip, model):
 def test_the_log_says_online_and_where_without_noise(trip):
     for outcome in (trip.trained, trip.predicted):
         lines = outcome.log.splitlines()
-        assert all(" include.wandb_tracking: " in line for line in lines)
+        assert all(" include.wandb_tracking." in line for line in lines)
         assert f"online at {trip.server.url}, because WANDB_API_KEY is set" in lines[0]
         assert lines[-1].endswith(outcome.result["link"])
 

@@ -5,7 +5,7 @@ import pytest
 from include.churn.model_card import render_card
 from include.churn.records import Champion, StoredObject, TrainedModel, parse_record
 from include.errors import InputError
-from include.wandb_tracking import ModelReference
+from include.wandb_tracking.models import ModelReference
 
 FIGURES = ("roc_auc", "accuracy", "baseline_accuracy", "brier", "baseline_brier", "churn_share", "rows")
 
