@@ -10,6 +10,7 @@ from airflow.models.baseoperator import chain
 from airflow.models.param import Param
 from airflow.operators.empty import EmptyOperator
 from astro import sql as aql
+from astro.table import Table
 
 from include.buckets import EnsureBucketOperator
 from include.churn.load import DIGEST, LoadCheckedFileOperator, warehouse_table
@@ -162,11 +163,15 @@ def customer_analytics() -> None:
 
     @aql.dataframe(inlets=[], outlets=[], trigger_rule=ALSO_FOR_SCORING)
     @fail_at_once
-    def features(churned: pd.DataFrame, customers: pd.DataFrame) -> pd.DataFrame:
-        """Number of orders, lifetime value and, for training, label of each customer."""
-        from include.churn.features import build_features
+    def features(churned: Table, customers: Table) -> pd.DataFrame:
+        """Number of orders, lifetime value and, for training, label of each customer; names stay in the warehouse."""
+        from include.churn.features import CHURNED_COLUMNS, CUSTOMER_COLUMNS, build_features
+        from include.churn.staging import read_columns
 
-        return build_features(customers, churned)
+        return build_features(
+            read_columns(customers, CUSTOMER_COLUMNS),
+            read_columns(churned, CHURNED_COLUMNS) if churned else None,  # skipped with score_only
+        )
 
     @task.branch
     def train_or_score(**context: Any) -> str:
