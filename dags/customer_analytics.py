@@ -19,6 +19,7 @@ from include.dataset_events import hand_over
 from include.datasets import DRIFT_DETECTED
 from include.links import ObjectsLink, WandbRunLink, add_links
 from include.settings import INCLUDE, settings
+from include.sources import FOLDER_SOURCE, RULE
 from include.task_errors import fail_at_once
 
 log = logging.getLogger("airflow.task")
@@ -51,8 +52,8 @@ SQL_PARAMETERS = {
         "source": Param(
             settings.churn.data_dir,
             type="string",
-            minLength=1,
-            description="Folder of the five CSVs: relative to include/, or s3://bucket/prefix",
+            pattern=FOLDER_SOURCE,
+            description=f"Folder of the five CSVs: relative to include/, or s3://bucket/prefix; {RULE}",
         ),
         "score_only": Param(
             False,
@@ -95,7 +96,7 @@ def customer_analytics() -> None:
             LoadCheckedFileOperator(
                 task_id=f"load_{name}",
                 name=name,
-                source=f"{{{{ params.source }}}}/{name}.csv",
+                source=f"{{{{ params.source.rstrip('/') }}}}/{name}.csv",
                 only_for_training=name in FOR_LABEL,
                 doc_md=f"Check {name}.csv, and replace table stg_{name} by it with COPY."
                 + (" Skipped with score_only." if name in FOR_LABEL else ""),
