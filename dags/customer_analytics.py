@@ -10,6 +10,7 @@ from airflow.models.baseoperator import chain
 from airflow.models.param import Param
 from airflow.operators.empty import EmptyOperator
 from astro import sql as aql
+from astro.table import Table
 
 from include.buckets import EnsureBucketOperator
 from include.churn.load import DIGEST, LoadCheckedFileOperator, warehouse_table
@@ -18,6 +19,7 @@ from include.dataset_events import hand_over
 from include.datasets import DRIFT_DETECTED
 from include.links import ObjectsLink, WandbRunLink, add_links
 from include.settings import INCLUDE, settings
+from include.sources import FOLDER_SOURCE, RULE
 from include.task_errors import fail_at_once
 
 log = logging.getLogger("airflow.task")
@@ -50,8 +52,8 @@ SQL_PARAMETERS = {
         "source": Param(
             settings.churn.data_dir,
             type="string",
-            minLength=1,
-            description="Folder of the five CSVs: relative to include/, or s3://bucket/prefix",
+            pattern=FOLDER_SOURCE,
+            description=f"Folder of the five CSVs: relative to include/, or s3://bucket/prefix; {RULE}",
         ),
         "score_only": Param(
             False,
@@ -94,7 +96,7 @@ def customer_analytics() -> None:
             LoadCheckedFileOperator(
                 task_id=f"load_{name}",
                 name=name,
-                source=f"{{{{ params.source }}}}/{name}.csv",
+                source=f"{{{{ params.source.rstrip('/') }}}}/{name}.csv",
                 only_for_training=name in FOR_LABEL,
                 doc_md=f"Check {name}.csv, and replace table stg_{name} by it with COPY."
                 + (" Skipped with score_only." if name in FOR_LABEL else ""),
@@ -162,11 +164,15 @@ def customer_analytics() -> None:
 
     @aql.dataframe(inlets=[], outlets=[], trigger_rule=ALSO_FOR_SCORING)
     @fail_at_once
-    def features(churned: pd.DataFrame, customers: pd.DataFrame) -> pd.DataFrame:
-        """Number of orders, lifetime value and, for training, label of each customer."""
-        from include.churn.features import build_features
+    def features(churned: Table, customers: Table) -> pd.DataFrame:
+        """Number of orders, lifetime value and, for training, label of each customer; names stay in the warehouse."""
+        from include.churn.features import CHURNED_COLUMNS, CUSTOMER_COLUMNS, build_features
+        from include.churn.staging import read_columns
 
-        return build_features(customers, churned)
+        return build_features(
+            read_columns(customers, CUSTOMER_COLUMNS),
+            read_columns(churned, CHURNED_COLUMNS) if churned else None,  # skipped with score_only
+        )
 
     @task.branch
     def train_or_score(**context: Any) -> str:

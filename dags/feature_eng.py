@@ -18,7 +18,7 @@ from include.datasets import POSSUM_FEATURES
 from include.links import MLflowExperimentLink, MLflowRunLink, ObjectsLink, add_links
 from include.run_key import run_key
 from include.settings import INCLUDE, settings
-from include.sources import CSV_SOURCE
+from include.sources import CSV_SOURCE, RULE
 from include.task_errors import fail_at_once
 
 
@@ -49,7 +49,7 @@ figures, model card and plot (train, predict), runs *Drift check* compare scored
             type="string",
             title="The animals' CSV",
             pattern=CSV_SOURCE,
-            description="A path relative to include/, or s3://bucket/key",
+            description=f"A path relative to include/, or s3://bucket/key; {RULE}",
         )
     },
     tags=["possum", "mlflow", "feature engineering"],

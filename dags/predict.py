@@ -21,7 +21,7 @@ from include.links import (
 )
 from include.run_key import run_key
 from include.settings import INCLUDE, settings
-from include.sources import CSV_SOURCE
+from include.sources import CSV_SOURCE, RULE
 from include.task_errors import fail_at_once
 
 MODEL = {"name", "version", "model_uri", "run_id", "experiment_id", "metrics", "trained_on_uri", "trained_on_sha256"}
@@ -41,7 +41,7 @@ NEEDED = MODEL | {"animals_uri", "animals_sha256"}
             type=["null", "string"],
             title="A CSV of animals to score",
             pattern=CSV_SOURCE,
-            description="A path relative to include/, or s3://bucket/key; empty: the animals of the training run",
+            description=f"A path relative to include/, or s3://bucket/key; {RULE}; empty: the animals of the training run",
         )
     },
     tags=["possum", "mlflow", "prediction"],

@@ -295,7 +295,7 @@ def churn_lines(stack: Stack, airflow: Airflow, churn: FollowedRun) -> Iterator[
     decision = airflow.xcom("customer_analytics", run_id, "promote_model.compare_with_champion", "decision")
     yield f"  gate              {decision['reason']}"
     yield f"  scored by         {airflow.xcom('customer_analytics', run_id, 'predict', 'drift')['model_version']}"
-    risks = ", ".join(f"{name} ({probability:.0%})" for name, probability in top_risks(stack))
+    risks = ", ".join(f"{escape(name)} ({probability:.0%})" for name, probability in top_risks(stack))
     yield f"  top risks         {risks}"
     table = f"{settings.churn.warehouse_schema}.pred_churn"
     yield f"  all of them       table {table} of the warehouse, 127.0.0.1:{stack.ports.postgres}"
@@ -305,10 +305,11 @@ def churn_lines(stack: Stack, airflow: Airflow, churn: FollowedRun) -> Iterator[
 
 
 def top_risks(stack: Stack) -> list[tuple[str, float]]:
-    """Name and churn probability of the three customers who are most likely to leave, among those who have not left."""
+    """Name, or number without one, and churn probability of the three who are most likely to leave and have not left."""
     schema = settings.churn.warehouse_schema
     query = sql.SQL(
-        "SELECT first_name || ' ' || last_name, churn_probability FROM {} JOIN {} USING (customer_id) "
+        "SELECT coalesce(nullif(btrim(concat(first_name, ' ', last_name)), ''), 'customer ' || customer_id), churn_probability "
+        "FROM {} JOIN {} USING (customer_id) "
         "WHERE customer_id NOT IN (SELECT customer_id FROM {}) ORDER BY churn_probability DESC, customer_id LIMIT 3"
     ).format(*(sql.Identifier(schema, table) for table in ("pred_churn", "customers", "customer_churn_month")))
     connection = postgres.connect(stack, "warehouse")

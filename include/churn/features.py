@@ -20,6 +20,9 @@ UNLABELLED = {
 }
 
 LABEL = "churned"
+# What build_features takes of the two tables
+CUSTOMER_COLUMNS = ["customer_id", "number_of_orders", "customer_lifetime_value"]
+CHURNED_COLUMNS = ["customer_id"]
 
 
 def build_features(customers: pd.DataFrame, churned: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -30,10 +33,9 @@ def build_features(customers: pd.DataFrame, churned: pd.DataFrame | None = None)
     unlabelled.sql counts both and describe_left_out puts them into words.
 
     Args:
-        customers: what customers.sql returns, of which customer_id, number_of_orders and customer_lifetime_value (in
-            the currency's unit) are used; shape (n, 3 or more).
-        churned: what customer_churn_month.sql returns, of which customer_id is used; None for customers who are only
-            to be scored.
+        customers: CUSTOMER_COLUMNS of what customers.sql returns, the lifetime value in the currency's unit; shape
+            (n, 3), further columns are not used.
+        churned: CHURNED_COLUMNS of what customer_churn_month.sql returns; None for customers who are only to be scored.
 
     Returns:
         customer_id, number_of_orders, customer_lifetime_value and, where it is known, churned as FEATURES describes
@@ -43,9 +45,9 @@ def build_features(customers: pd.DataFrame, churned: pd.DataFrame | None = None)
         InputError: if a column or a value is missing, a customer is there twice, or a number is negative.
 
     """
-    features = _take_columns(customers, ["customer_id", "number_of_orders", "customer_lifetime_value"], "customers")
+    features = _take_columns(customers, CUSTOMER_COLUMNS, "customers")
     if churned is not None:
-        churners = _take_columns(churned, ["customer_id"], "customer_churn_month")["customer_id"]
+        churners = _take_columns(churned, CHURNED_COLUMNS, "customer_churn_month")["customer_id"]
         features[LABEL] = features["customer_id"].isin(churners.astype("int64"))
     return check_features(features, with_label=churned is not None).sort_values("customer_id", ignore_index=True)
 

@@ -14,7 +14,11 @@ from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).parents[2]
 # what the image skips as a whole: all tests need hypothesis
-SKIPPED = {"tests/unit/possum/test_possum_schema_properties.py", "tests/unit/test_holdout_properties.py"}
+SKIPPED = {
+    "tests/unit/possum/test_possum_schema_properties.py",
+    "tests/unit/test_csv_reader_properties.py",
+    "tests/unit/test_holdout_properties.py",
+}
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("hypothesis") is None,

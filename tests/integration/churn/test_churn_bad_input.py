@@ -25,15 +25,15 @@ BAD_FILES = {
         ),
         "customers": (
             lambda table: with_value(table, "customer_id", table.loc[0, "customer_id"]),
-            ["column customer_id", "used more than once", "line 2", f"line {LINE}"],
+            ["column 'customer_id'", "used more than once", "line 2", f"line {LINE}"],
         ),
         "orders": (
             lambda table: with_value(table, "order_date", "2020-02-30"),
-            ["column order_date", "not a date", f"line {LINE} ('2020-02-30')"],
+            ["column 'order_date'", "not a date", f"line {LINE} ('2020-02-30')"],
         ),
         "payments": (
             lambda table: with_value(table, "amount", "-5"),
-            ["column amount", "0 or more", f"line {LINE} ('-5')"],
+            ["column 'amount'", "too small", f"line {LINE} ('-5')"],
         ),
     },
     "missing": {
@@ -46,7 +46,7 @@ BAD_FILES = {
         ),
         "payments": (
             lambda table: table.to_csv(index=False).replace(",", ";").encode(),
-            ["line 1", "Separate the columns by commas"],
+            ["line 1", "The separator seems to be ';'"],
         ),
     },
 }

@@ -1,7 +1,7 @@
+import hashlib
 from pathlib import Path
 
 import pandas as pd
-import pandera.pandas as pa
 import pytest
 
 from include.errors import ConfigurationError, InputError
@@ -73,6 +73,7 @@ def test_read_animals_gives_typed_rows_in_the_files_order(animals):
     "content",
     [
         SHIPPED.read_bytes().replace(b"\n", b"\r\n"),
+        SHIPPED.read_bytes().replace(b"\n", b"\r"),
         b"\xef\xbb\xbf" + SHIPPED.read_bytes(),
         SHIPPED.read_bytes().rstrip(b"\n"),
         SHIPPED.read_bytes().replace(b"\n", b"\n\n"),
@@ -82,7 +83,18 @@ def test_read_animals_gives_typed_rows_in_the_files_order(animals):
         pd.read_csv(SHIPPED).iloc[:, ::-1].to_csv(index=False).encode(),
         pd.read_csv(SHIPPED).assign(note="é", site=lambda rows: rows["site"] * 1.0).to_csv(index=False).encode(),
     ],
-    ids=["crlf", "bom", "no last newline", "blank lines", "spaces", "NA", "quotes", "column order", "extra column"],
+    ids=[
+        "crlf",
+        "cr",
+        "bom",
+        "no last newline",
+        "blank lines",
+        "spaces",
+        "NA",
+        "quotes",
+        "column order",
+        "extra column",
+    ],
 )
 def test_read_animals_takes_the_same_table_written_differently(content, animals):
     pd.testing.assert_frame_equal(read_animals(content, NAME), animals)
@@ -94,11 +106,25 @@ def test_read_animals_takes_a_path_as_text_too(animals):
 
 # content, then what the message must name beside the file
 BAD_FILES = {
-    "text in a number column": (change(5, "age", "old"), ["'age'", "line 5 ('old')", "number"]),
+    "text in a number column": (change(5, "age", "old"), ["'age'", "line 5 ('old')", "not a number of years"]),
     "decimal comma": (change(2, "hdlngth", '"94,1"'), ["'hdlngth'", "line 2 ('94,1')", "decimal point"]),
     "text in the key": (change(4, "case", "C15"), ["'case'", "line 4 ('C15')", "whole number"]),
     "fraction in the key": (change(4, "case", "3.5"), ["'case'", "line 4 ('3.5')", "whole number"]),
     "key beyond any number": (change(4, "case", "1e300"), ["'case'", "line 4 ('1e300')"]),
+    "key beyond what is kept": (
+        change(4, "case", "9007199254740992"),
+        ["'case'", "line 4 ('9007199254740992')", "too large: outside 0 to 9007199254740991"],
+    ),
+    "more digits than are kept": (
+        change(6, "age", "3.00000000000000001"),
+        ["'age'", "line 6", "more than the 17 digits"],
+    ),
+    "thousands separator": (change(6, "age", '"1,000"'), ["'age'", "line 6 ('1,000')", "decimal point"]),
+    "zero byte": (change(6, "sex", "m\0"), ["'sex'", "line 6 ('m\\x00')", "zero byte"]),
+    "zero byte in notes": (
+        write_csv(f"{HEADER},note", f"{LINES[1]},x", f"{LINES[2]},\0"),
+        ["'note'", "line 3", "zero byte"],
+    ),
     "negative key": (change(4, "case", "-3"), ["'case'", "line 4 ('-3')", "outside 0"]),
     "missing key": (change(9, "case", ""), ["'case'", "line 9", "missing", "fill it in"]),
     "duplicate key": (change(9, "case", "1"), ["'case'", "line 2 ('1'), line 9 ('1')", "more than once"]),
@@ -125,21 +151,25 @@ BAD_FILES = {
     "no header": (write_csv(*LINES[1:]), ["line 1", "lacks 'case'"]),
     "semicolons": (SHIPPED.read_bytes().replace(b",", b";"), ["line 1", "'case'", "semicolons", "with commas"]),
     "tabs": (SHIPPED.read_bytes().replace(b",", b"\t"), ["line 1", "'case'", "tabs"]),
-    "row too short": (write_csv(HEADER, LINES[1], "2,1,Vic"), ["case, site", "line 3 (3 fields)", "14 columns"]),
-    "row too long": (write_csv(HEADER, f"{LINES[1]},9"), ["case, site", "line 2 (15 fields)", "14 columns"]),
-    "open quote": (change(8, "sex", '"m'), ["line 8", "quotes"]),
+    "row too short": (write_csv(HEADER, LINES[1], "2,1,Vic"), ["'case', 'site'", "line 3 (3 fields)", "14 columns"]),
+    "row too long": (write_csv(HEADER, f"{LINES[1]},9"), ["'case', 'site'", "line 2 (15 fields)", "14 columns"]),
+    "open quote": (change(8, "sex", '"m'), ["line 8", "quote that is not closed"]),
+    "text behind a quote": (change(8, "sex", '"m"ale'), ["line 8", "quotes"]),
     "empty file": (b"", ["empty", "header"]),
     "blank file": (b"\xef\xbb\xbf \n\n", ["empty", "header"]),
-    "header only": (write_csv(HEADER), ["line 1", "a line for each animal"]),
+    "header only": (write_csv(HEADER), ["a header but no rows", "a line for each animal"]),
     "all targets missing": (
         pd.read_csv(SHIPPED).assign(taill=None).to_csv(index=False).encode(),
-        ["'taill'", "lines 2 to 105", "fill it in"],
+        ["'taill'", "in any of the 104 lines", "fill it in"],
     ),
     "web page": (b"\n<!DOCTYPE html><html></html>", ["line 2", "HTML", "raw file"]),
     "picture": ((INCLUDE / "opossum.png").read_bytes(), ["line", "binary"]),
     "zip": (b"PK\x03\x04\x14\x00\x06\x00", ["line 1", "binary"]),
     "utf-16": (SHIPPED.read_text().encode("utf-16"), ["line 1", "UTF-16", "UTF-8"]),
-    "latin-1": (change(12, "Pop", "é").decode().encode("latin-1"), ["line 12", "0xe9", "Save the file as UTF-8"]),
+    "latin-1": (
+        change(12, "Pop", "é").decode().encode("latin-1"),
+        ["'Pop'", "line 12 ('\\xe9')", "not UTF-8", "save the file as CSV UTF-8"],
+    ),
 }
 
 
@@ -185,7 +215,7 @@ def test_read_animals_counts_lines_as_an_editor_does_behind_quoted_line_breaks()
 
 @pytest.mark.parametrize("path", [Path("/nowhere/possum.csv"), INCLUDE], ids=["absent", "folder"])
 def test_read_animals_says_where_it_looked_for_the_file(path):
-    with pytest.raises(InputError, match=f"{NAME}.*{path}.*POSSUM_FILE_PATH"):
+    with pytest.raises(InputError, match=f"{NAME}: there is no file at {path}"):
         read_animals(path, NAME)
 
 
@@ -200,23 +230,49 @@ def test_read_animals_for_predicting_keeps_and_checks_a_target_that_is_there(ani
     assert "'taill'" in read_message(change(6, "taill", "360"), with_target=False)
 
 
-def test_build_schema_accepts_the_shipped_animals(animals):
-    typed = animals.astype({"case": "Int64", "site": "Int64"})
-
-    pd.testing.assert_frame_equal(build_schema().validate(typed), typed)
-
-
-def test_build_schema_rejects_a_wrong_type(animals):
-    with pytest.raises(pa.errors.SchemaError, match="age"):
-        build_schema().validate(animals.astype({"case": "Int64", "site": "Int64", "age": "str"}))
+def test_build_schema_has_the_columns_of_the_settings_in_their_order(animals):
+    assert build_schema().names == settings.possum.raw_columns == list(animals.columns)
 
 
 def test_build_schema_describes_every_measurement_with_its_unit():
-    described = build_schema().columns
+    described = {column.name: column for column in build_schema().columns}
 
-    assert "taill" not in build_schema(with_target=False).columns
+    assert described["taill"].may_be_absent is False
+    assert {column.name for column in build_schema(with_target=False).columns if column.may_be_absent} == {"taill"}
     for column, measurement in schema.MEASUREMENTS.items():
         assert described[column].description == f"{measurement.meaning} [{measurement.unit}]"
+
+
+@pytest.mark.parametrize(
+    "number", ["94.1", "+94.1", "9.41e1", "9.41E+01", "0094.1", "94.10", " 94.1\t", "94.1000000000000"]
+)
+def test_read_animals_takes_a_measurement_as_programs_write_it(number, animals):
+    assert read_animals(change(2, "hdlngth", number), NAME)["hdlngth"][0] == animals["hdlngth"][0] == 94.1
+
+
+@pytest.mark.parametrize("word", ["", "NA", "na", "NaN", "nan", " NA "])
+def test_read_animals_takes_the_words_for_a_missing_measurement(word):
+    assert pd.isna(read_animals(change(2, "eye", word), NAME)["eye"][0])
+
+
+@pytest.mark.parametrize("word", ["NULL", "None", "n/a", "#N/A", "-", "?"])
+def test_read_animals_refuses_other_words_and_does_not_take_them_for_a_gap(word):
+    assert f"line 2 ('{word}')" in read_message(change(2, "eye", word))
+
+
+@pytest.mark.parametrize("note", ["é".encode("latin-1"), b"NULL", b'"a\r\nb"', b'24" wide', b"1e999"])
+@pytest.mark.parametrize("name", [b"note", b"ctid", b"Gr\xf6\xdfe", b"n" * 100])
+def test_read_animals_does_not_look_at_columns_that_the_settings_do_not_name(note, name, animals):
+    content = b"\n".join(note + b"," + line.encode() for line in LINES[1:])
+
+    pd.testing.assert_frame_equal(read_animals(name + b"," + HEADER.encode() + b"\n" + content, NAME), animals)
+
+
+def test_read_animals_logs_the_digest_of_the_file(caplog):
+    with caplog.at_level("INFO"):
+        read_animals(SHIPPED, NAME)
+
+    assert f"{NAME}: 104 animals checked, SHA-256 {hashlib.sha256(SHIPPED.read_bytes()).hexdigest()}" in caplog.text
 
 
 def test_build_schema_names_a_column_that_it_does_not_know(monkeypatch):
