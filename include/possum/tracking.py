@@ -25,6 +25,7 @@ from include.settings import settings
 
 log = logging.getLogger(__name__)
 
+PIPELINE = "possum"  # the package whose code makes the models
 DRIFT_REFERENCE = "drift/reference.csv"  # artifact of a training run: the rows that later batches are compared with
 SEED = 42  # of the cross-validation's splits
 # What a model's run and version say about its data; keys of the dataset event
@@ -126,12 +127,12 @@ def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> t
 
 def digest_of_inputs(*parts: Any) -> str:
     """One digest of what a run was made from: the given parts, this project's code and its locked packages."""
-    return sha256_hex(json.dumps([*parts, code_digest(), lock_digest()], sort_keys=True).encode())
+    return sha256_hex(json.dumps([*parts, code_digest(PIPELINE), lock_digest()], sort_keys=True).encode())
 
 
 def provenance() -> dict[str, str]:
     """Tags that name the code and the packages that made a run or a model."""
-    return {"code_sha256": code_digest(), "lock_sha256": lock_digest()}
+    return {"code_sha256": code_digest(PIPELINE), "lock_sha256": lock_digest()}
 
 
 def _describe_scaler(run_id: str) -> dict[str, str]:
