@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 from werkzeug import Request, Response
 
-from include.errors import ConfigurationError
+from include.errors import ConfigurationError, InputError
 from include.mlflow_api import MLflowApiError, call_mlflow
-from include.mlflow_experiment import create_or_restore_experiment, get_experiment_id, is_usable, list_experiments
+from include.mlflow_experiment import (
+    create_or_restore_experiment,
+    get_experiment_id,
+    is_usable,
+    list_experiments,
+    require_experiment_id,
+)
 from include.mlflow_registry import find_model_version, list_registered_models
 from tests.fakes.http_server import answering
 
@@ -137,3 +143,16 @@ def test_oldest_version_of_a_run_is_found_by_number_and_not_by_text(mlflow):
 def test_run_without_version_has_none(mlflow):
     mlflow.answers["model-versions/search"] = (200, {})
     assert find_model_version("m", "run") is None
+
+
+@pytest.mark.parametrize("found", [[], [DELETED]], ids=["none", "deleted"])
+def test_training_without_a_usable_experiment_is_refused_with_what_brings_it_back(mlflow, found):
+    mlflow.answers["experiments/search"] = (200, {"experiments": found})
+    with pytest.raises(InputError, match="no experiment Possum_tails, or it is deleted: trigger feature_eng"):
+        require_experiment_id("Possum_tails")
+
+
+def test_training_takes_the_experiment_that_is_there(mlflow):
+    mlflow.answers["experiments/search"] = (200, {"experiments": [ACTIVE]})
+    mlflow.answers["experiments/get-by-name"] = (200, {"experiment": ACTIVE})
+    assert require_experiment_id("Possum_tails") == "7"
