@@ -128,7 +128,7 @@ def train() -> None:
 
     @task_group
     def promote_model(reference: Any) -> Any:
-        # one at a time: two newcomers that are both compared with the same champion would not be compared with each other
+        # one at a time: two challengers that are both compared with the same champion would not be compared with each other
         @task.branch(max_active_tis_per_dag=1)
         @fail_at_once
         def compare_with_champion(reference: dict[str, str], version: str) -> list[str]:

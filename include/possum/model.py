@@ -94,7 +94,7 @@ def cross_validate(
         features: what engineer_features returns, with the target; shape (n, 22).
         hyper_parameters: see make_regressor.
         folds: parts that take turns as test rows.
-        repeats: how often to deal out the rows anew, as one round alone hangs on luck; by default 20 up to 1,000 rows and
+        repeats: how often to deal out the rows again, as one round alone hangs on luck; by default 20 up to 1,000 rows and
             fewer for more, because that luck shrinks as rows grow.
         seed: of the dealing; the same seed gives the same figures to the bit.
 
