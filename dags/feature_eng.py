@@ -117,11 +117,15 @@ def feature_eng() -> None:
     @aql.dataframe
     @fail_at_once
     def extract_data(source: str) -> pd.DataFrame:
-        """The animals of the CSV, checked against the schema."""
-        from include.possum.schema import read_animals
+        """The animals of the CSV, checked against the schema, and enough to train on and to judge by."""
+        from include.possum.features import split
+        from include.possum.schema import complete_rows, read_animals
         from include.sources import read_source
 
-        return read_animals(*read_source(source))
+        content, name = read_source(source)
+        animals = read_animals(content, name)
+        split(complete_rows(animals)[0], name)
+        return animals
 
     @aql.dataframe
     @fail_at_once

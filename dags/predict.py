@@ -9,7 +9,7 @@ from airflow.models.baseoperator import chain
 from airflow.models.param import Param
 
 from include.dag_defaults import DEFAULT_ARGS, MAX_ACTIVE_RUNS, MAX_ACTIVE_TASKS
-from include.dataset_events import hand_over, reference_from_event
+from include.dataset_events import hand_over, is_triggered_by, reference_from_event
 from include.datasets import DRIFT_DETECTED, MODEL_TRAINED
 from include.links import (
     MLflowExperimentLink,
@@ -25,7 +25,8 @@ from include.sources import CSV_SOURCE, RULE
 from include.task_errors import fail_at_once
 
 MODEL = {"name", "version", "model_uri", "run_id", "experiment_id", "metrics", "trained_on_uri", "trained_on_sha256"}
-NEEDED = MODEL | {"animals_uri", "animals_sha256"}
+BASELINE = {"better_than_baseline", "unseen_rows", "champion_loss", "baseline_loss"}
+NEEDED = MODEL | BASELINE | {"animals_uri", "animals_sha256"}
 
 
 @dag(
@@ -42,7 +43,14 @@ NEEDED = MODEL | {"animals_uri", "animals_sha256"}
             title="A CSV of animals to score",
             pattern=CSV_SOURCE,
             description=f"A path relative to include/, or s3://bucket/key; {RULE}; empty: the animals of the training run",
-        )
+        ),
+        "score_anyway": Param(
+            False,
+            type="boolean",
+            title="Score anyway",
+            description="Score even though the champion is no better than the baseline on the present labelled holdout; each row "
+            "then says so",
+        ),
     },
     tags=["possum", "mlflow", "prediction"],
     doc_md=str(INCLUDE / "docs" / "predict.md"),
@@ -50,9 +58,19 @@ NEEDED = MODEL | {"animals_uri", "animals_sha256"}
 def predict() -> None:
     @task(inlets=[MODEL_TRAINED])
     @fail_at_once
-    def fetch_model_run_id(**context: Any) -> str:
-        """The model that the dataset's event refers to; the tasks below use this one and no other."""
-        model = reference_from_event(context, MODEL_TRAINED, needed=NEEDED)
+    def fetch_model_run_id(source: str, **context: Any) -> str:
+        """The model that the dataset's event refers to, or by hand the champion; the tasks below use this one and no other."""
+        from include.mlflow_tracking import connect_mlflow
+        from include.possum.baseline import choose_model
+
+        reference = reference_from_event(context, MODEL_TRAINED, needed=NEEDED)
+        connect_mlflow()
+        model = choose_model(
+            reference,
+            by_hand=not is_triggered_by(context, MODEL_TRAINED),
+            other_animals=bool(source),
+            score_anyway=context["params"]["score_anyway"],
+        )
         context["ti"].xcom_push("model", model)
         record_model(model)
         return model["run_id"]
@@ -103,25 +121,31 @@ def predict() -> None:
 
     @task
     @fail_at_once
-    def run_prediction(model_uri: str, data: pd.DataFrame, **context: Any) -> list[float]:
-        """Tail lengths in cm, in the rows' order, from the provider's operator."""
+    def run_prediction(model_uri: str, data: pd.DataFrame, **context: Any) -> pd.DataFrame:
+        """Tail lengths in cm by case, from the provider's operator."""
         from include.venv_prediction import CachedVenvPredictOperator
 
+        key = settings.possum.key_column
         operator = CachedVenvPredictOperator(
             task_id="model_load_and_predict",
             dag=context["dag"],
             mlflow_conn_id=settings.mlflow_conn_id,
             model_uri=model_uri,
-            data=data.drop(columns=[settings.possum.key_column]),
+            data=data.drop(columns=[key]),
         )
-        return operator.predict()
+        return data[[key]].assign(**{f"predicted_{settings.possum.target_column}": operator.predict()})
 
     @task
-    def join_predictions(features: pd.DataFrame, predictions: list[float], target: pd.DataFrame) -> pd.DataFrame:
-        """Prediction and truth by case."""
-        from include.possum import results
+    @fail_at_once
+    def join_predictions(
+        predictions: pd.DataFrame, target: pd.DataFrame, model: dict[str, Any], source: str, **context: Any
+    ) -> pd.DataFrame:
+        """Prediction and truth by case; refused where they are no better than the baseline."""
+        from include.possum import baseline, results
 
-        return results.join_predictions(features, predictions, target)
+        table = results.join_predictions(predictions, target)
+        score_anyway = context["params"]["score_anyway"]
+        return baseline.mark_predictions(table, model, other_animals=bool(source), score_anyway=score_anyway)
 
     @task
     @fail_at_once
@@ -146,12 +170,12 @@ def predict() -> None:
         uri = f"s3://{settings.data_bucket_name}/predictions/{run_key(str(run_id))}/{settings.possum.predictions_file_name}"
         return results.save_predictions(predictions, uri)
 
-    model = fetch_model_run_id()["model"]
     source = "{{ params.source or '' }}"
+    model = fetch_model_run_id(source)["model"]
     batch = fetch_feature_df_no_target(model, source)
     scores = run_prediction(add_line_to_file(model), batch)
     chain(scores, check_drift(model, batch), report_drift(model))  # the scores first: they are what is waited for
-    predictions = join_predictions(batch, scores, fetch_target(model, source))
+    predictions = join_predictions(scores, fetch_target(model, source), model, source)
     plot_predictions(predictions, model, source)
     save_predictions(predictions)
 

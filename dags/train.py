@@ -62,9 +62,9 @@ def train() -> None:
     @fail_at_once
     def fetch_experiment_id() -> str:
         """The id of the MLflow experiment."""
-        from include.mlflow_experiment import get_experiment_id
+        from include.mlflow_experiment import require_experiment_id
 
-        return get_experiment_id(settings.possum.experiment_name)
+        return require_experiment_id(settings.possum.experiment_name)
 
     @task
     @fail_at_once
@@ -127,18 +127,17 @@ def train() -> None:
 
     @task_group
     def promote_model(reference: Any) -> Any:
-        # one at a time: two newcomers that are both compared with the same champion would not be compared with each other
+        # one at a time: two challengers that are both compared with the same champion would not be compared with each other
         @task.branch(max_active_tis_per_dag=1)
         @fail_at_once
         def compare_with_champion(reference: dict[str, str], version: str) -> list[str]:
-            """Is the new version good enough to become the champion? Moves the alias and writes the model card."""
+            """Is the new version good enough to become the champion? Writes tags and model card, and moves the alias."""
             from include.mlflow_tracking import connect_mlflow
             from include.possum.champion import judge
             from include.possum.model_card import write_model_card
 
             connect_mlflow()
-            decision = judge(reference, version)
-            write_model_card(version)
+            decision = judge(reference, version, before_alias=write_model_card)
             return [f"promote_model.{'new_champion' if decision.promoted else 'champion_stays'}", "end"]
 
         decided = compare_with_champion(reference, VERSION)
@@ -154,10 +153,11 @@ def train() -> None:
     @task(outlets=[MODEL_TRAINED])
     @fail_at_once
     def end(features: dict[str, str], *, outlet_events: Any = None) -> None:
-        """Tell the dataset's consumers which model to use, the champion, and on which animals."""
+        """Tell the dataset's consumers which model to use, the champion, on which animals, and whether it is of use for them."""
         from airflow.exceptions import AirflowSkipException
 
         from include.mlflow_tracking import connect_mlflow
+        from include.possum.baseline import compare_with_baseline
         from include.possum.champion import describe_champion
 
         connect_mlflow()
@@ -166,7 +166,7 @@ def train() -> None:
             raise AirflowSkipException(
                 "No version has been good enough to be the champion yet: nothing to predict with"
             )
-        hand_over(outlet_events, MODEL_TRAINED, features | champion)
+        hand_over(outlet_events, MODEL_TRAINED, features | champion | compare_with_baseline(champion, features))
 
     feature_df = fetch_feature_df()
     reference = feature_df["reference"]

@@ -17,8 +17,8 @@ def reference_from_event(context: Any, dataset: Dataset, needed: set[str]) -> di
     example: a run that was started by hand passes it over. Raises InputError where no event is left, or where the one that
     triggered this run is such an event.
     """
-    triggering = context["triggering_dataset_events"].get(dataset.uri, [])
-    if triggering:
+    if is_triggered_by(context, dataset):
+        triggering = context["triggering_dataset_events"][dataset.uri]
         event = max(triggering, key=lambda event: event.timestamp)
         reason = "that triggered this run"
         if len(triggering) > 1:
@@ -37,7 +37,8 @@ def reference_from_event(context: Any, dataset: Dataset, needed: set[str]) -> di
     if missing := needed - set(event.extra or {}):
         raise InputError(
             f"the event of dataset {dataset.uri} of {event.timestamp:%Y-%m-%d %H:%M:%S} lacks {', '.join(sorted(missing))}, "
-            "it was probably made by hand: run the DAG that updates the dataset"
+            "it was probably made by hand: run the DAG that updates the dataset (likewise for one of an earlier version of "
+            "this project)"
         )
     log.info(
         "Using the event of %s %s: from run %s of %s\n%s",
@@ -48,6 +49,11 @@ def reference_from_event(context: Any, dataset: Dataset, needed: set[str]) -> di
         _as_lines(event.extra),
     )
     return dict(event.extra)
+
+
+def is_triggered_by(context: Any, dataset: Dataset) -> bool:
+    """Whether events of the dataset have triggered this run; otherwise somebody has, by hand."""
+    return bool(context["triggering_dataset_events"].get(dataset.uri))
 
 
 def hand_over(outlet_events: Any, dataset: Dataset, reference: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from include.errors import InputError
 from include.links import MLflowExperimentLink, experiment_url, record_link
 from include.mlflow_api import ALREADY_EXISTS, DOES_NOT_EXIST, MLflowApiError, call_mlflow, quoted
 
@@ -51,6 +52,15 @@ def get_experiment_id(name: str) -> str:
     id_ = call_mlflow("GET", "experiments/get-by-name", experiment_name=name)["experiment"]["experiment_id"]
     record_link(MLflowExperimentLink, experiment_url(id_))
     return id_
+
+
+def require_experiment_id(name: str) -> str:
+    """The id of the experiment of that name; raises InputError where there is none, or it is deleted."""
+    if not is_usable(list_experiments(name), name):
+        raise InputError(
+            f"MLflow has no experiment {name}, or it is deleted: trigger feature_eng, which makes or restores it"
+        )
+    return get_experiment_id(name)
 
 
 def describe_experiment(name: str, description: str) -> None:

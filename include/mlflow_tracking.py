@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.links import MLflowExperimentLink, MLflowRunLink, experiment_url, record_link, run_url
 from include.mlflow_api import TIMEOUT, quoted
+from include.mlflow_files import find_damage, record_files
 from include.servers.connections import fields_of
 from include.servers.mlflow import MLFLOW_VARIABLES, mlflow_server, read_mlflow
 from include.servers.s3 import S3_VARIABLES, Keys, s3_server
@@ -75,19 +76,22 @@ def task_run(
 ) -> Iterator["ActiveRun"]:
     """A new active MLflow run for this task; runs that earlier attempts of it left unfinished are deleted.
 
-    ``inputs`` is a digest of all that the task was given: with it ``find_finished_run`` can tell whether the work is done.
+    ``inputs`` is a digest of all that the task was given: with it ``find_finished_run`` can tell whether the work is done. The
+    status FINISHED, which makes it so, is written last.
     """
     import mlflow
+    from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
 
     task = task_name(context)
     for leftover in _search(experiment_id, f"tags.`{TASK_TAG}` = {quoted(task)} and attributes.status != 'FINISHED'"):
         log.info("Deleting MLflow run %s, which an earlier attempt of this task did not finish", leftover.info.run_id)
-        mlflow.MlflowClient().delete_run(leftover.info.run_id)
-    with mlflow.start_run(
-        experiment_id=experiment_id, run_name=run_name, tags=tags | {TASK_TAG: task, INPUTS_TAG: inputs}
-    ) as run:
+        _delete(leftover)
+    # MLflow itself would name the script that the worker was started with
+    tags = tags | {TASK_TAG: task, INPUTS_TAG: inputs, MLFLOW_SOURCE_NAME: f"dags/{context['ti'].dag_id}.py"}
+    with mlflow.start_run(experiment_id=experiment_id, run_name=run_name, tags=tags) as run:
         record_run(run)
         yield run
+        record_files(run.info.run_id)
 
 
 def record_run(run: Any) -> None:
@@ -103,33 +107,41 @@ def task_name(context: Any) -> str:
     return f"{instance.dag_id}/{instance.run_id}/{instance.task_id}"
 
 
-def find_finished_run(experiment_id: str, run_name: str, inputs: str) -> Any | None:
-    """The run that was the first to end of those that did the same work with the same inputs, in whichever DAG run."""
+def find_finished_run(context: Any, experiment_id: str, run_name: str, inputs: str) -> Any | None:
+    """The run to go on with: of those that did this work with the same inputs, in whichever DAG run, the first to end.
+
+    Runs that have lost files since do not count. Where this task has ended a run of its own after the one to go on with, because
+    both ran at the same time, its own is deleted: call it before the work, and after it.
+    """
     condition = (
         f"attributes.run_name = {quoted(run_name)} and attributes.status = 'FINISHED' "
         f"and tags.`{INPUTS_TAG}` = {quoted(inputs)}"
     )
-    return min(_search(experiment_id, condition), key=_end, default=None)
+    runs = sorted(_search(experiment_id, condition), key=lambda run: (run.info.end_time, run.info.run_id))
+    while runs:
+        first = runs.pop(0)
+        damage = find_damage(first.info.run_id)
+        if damage is None:
+            for other in runs:
+                if other.data.tags.get(TASK_TAG) == task_name(context):
+                    log.info(
+                        "MLflow run %s did the same: using it, and deleting %s", first.info.run_id, other.info.run_id
+                    )
+                    _delete(other)
+            return first
+        log.warning("MLflow run %s did the same, but cannot be used any more: %s", first.info.run_id, damage)
+    return None
 
 
-def keep_first(experiment_id: str, run_name: str, inputs: str, own_run: str) -> str:
-    """The id of the run to go on with, after the own one has ended.
-
-    Where the same task ran twice at the same time, that is the one that ended first, for both; the other is deleted.
-    """
+def _delete(run: Any) -> None:
+    """Delete the run with its logged models, which MLflow would still list."""
     import mlflow
 
-    first = find_finished_run(experiment_id, run_name, inputs)
-    if first is None or first.info.run_id == own_run:
-        return own_run
-    log.info("MLflow run %s did the same meanwhile: using it, and deleting %s", first.info.run_id, own_run)
-    mlflow.MlflowClient().delete_run(own_run)
-    record_run(first)
-    return first.info.run_id
-
-
-def _end(run: Any) -> tuple[int, str]:
-    return run.info.end_time, run.info.run_id
+    client = mlflow.MlflowClient()
+    of_run = f"source_run_id = '{run.info.run_id}'"
+    for model in client.search_logged_models([run.info.experiment_id], filter_string=of_run):
+        client.delete_logged_model(model.model_id)
+    client.delete_run(run.info.run_id)
 
 
 def _search(experiment_id: str, condition: str) -> list[Any]:

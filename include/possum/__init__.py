@@ -1,1 +1,1 @@
-"""The possum pipeline's pure functions: no Airflow, no MLflow, no network."""
+"""The possum pipeline: what its tasks do. No Airflow and no MLflow in schema, features, model and plots, which are pure."""

@@ -10,7 +10,7 @@ import mlflow
 import pandas as pd
 
 from include.drift import DriftReport, compare, render_report
-from include.mlflow_tracking import find_finished_run, keep_first, record_run, task_name, task_run
+from include.mlflow_tracking import find_finished_run, record_run, task_name, task_run
 from include.possum.tracking import DRIFT_REFERENCE, digest_of_inputs
 from include.settings import settings
 
@@ -54,13 +54,13 @@ def check_batch(context: Any, model: dict[str, Any], batch: pd.DataFrame) -> Dri
     experiment_id = model["experiment_id"]
     # of this task only: each scoring has a check of its own, also of a batch that was scored before
     inputs = digest_of_inputs(task_name(context), model["run_id"], batch.to_csv(index=False))
-    if done := find_finished_run(experiment_id, DRIFT_RUN, inputs):
+    if done := find_finished_run(context, experiment_id, DRIFT_RUN, inputs):
         log.info("An earlier attempt of this task has recorded the check")
         record_run(done)
     else:
-        with task_run(context, experiment_id, DRIFT_RUN, inputs=inputs, tags=tags) as run:
+        with task_run(context, experiment_id, DRIFT_RUN, inputs=inputs, tags=tags):
             mlflow.log_metrics(report.metrics())
             mlflow.log_text(render_report(reference, batch, report, title), "drift/report.html")
-        keep_first(experiment_id, DRIFT_RUN, inputs, run.info.run_id)
+        find_finished_run(context, experiment_id, DRIFT_RUN, inputs)
     (log.warning if report.drifted else log.info)(report.sentence)
     return report

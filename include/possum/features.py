@@ -1,11 +1,13 @@
-"""From complete animals to the model's features: categories one-hot encoded, measurements standardised."""
+"""From complete animals to the model's features: who is held out, categories one-hot encoded, measurements standardised."""
 
 import pandas as pd
 from sklearn.compose import ColumnTransformer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from include.errors import InputError
-from include.possum.schema import CATEGORIES
+from include.holdout import in_holdout
+from include.possum.schema import CATEGORIES, ENOUGH_ANIMALS, MINIMUM_TRAINING_ROWS
+from include.promotion import MINIMUM_HOLDOUT_ROWS
 from include.settings import settings
 
 # For include.holdout.in_holdout. The salt is an arbitrary name, not one chosen for its figures.
@@ -20,6 +22,36 @@ def feature_columns() -> list[str]:
     """Name the model's features in their order: site_1 ... site_7, Pop_Vic, Pop_other, sex_f, sex_m, age ... belly."""
     encoded = [f"{column}_{value}" for column in settings.possum.categorical_columns for value in CATEGORIES[column]]
     return [*encoded, *settings.possum.numeric_columns]
+
+
+def holdout_rows(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Which animals are kept out of all training, by a hash of their case number; shape (n,)."""
+    return in_holdout(frame[settings.possum.key_column], share=HOLDOUT_SHARE, salt=HOLDOUT_SALT)
+
+
+def split(rows: pd.DataFrame, name: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Part complete animals, or their features, into those to train on and those held out.
+
+    Args:
+        rows: with the key, shape (n, any).
+        name: what messages call the rows' file.
+
+    Returns:
+        Training rows, at least 30, and holdout rows, at least the 10 that the gate can judge by; both with their old index.
+
+    Raises:
+        InputError: if either are too few: a model could be trained and never be judged.
+
+    """
+    held_out = holdout_rows(rows)
+    training, holdout = rows[~held_out], rows[held_out]
+    if len(holdout) < MINIMUM_HOLDOUT_ROWS or len(training) < MINIMUM_TRAINING_ROWS:
+        raise InputError(
+            f"{name} has too few animals for a holdout of {MINIMUM_HOLDOUT_ROWS} and {MINIMUM_TRAINING_ROWS} to train on: "
+            f"{len(rows)} complete animals give {len(holdout)} holdout rows and {len(training)} training rows; about "
+            f"{ENOUGH_ANIMALS} are needed. Add animals."
+        )
+    return training, holdout
 
 
 def fit_transformer(rows: pd.DataFrame) -> ColumnTransformer:

@@ -1,6 +1,7 @@
 """The ridge regression of tail length: making it, training it, and measuring it without leaks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def cross_validate(
         features: what engineer_features returns, with the target; shape (n, 22).
         hyper_parameters: see make_regressor.
         folds: parts that take turns as test rows.
-        repeats: how often to deal out the rows anew, as one round alone hangs on luck; by default 20 up to 1,000 rows and
+        repeats: how often to deal out the rows again, as one round alone hangs on luck; by default 20 up to 1,000 rows and
             fewer for more, because that luck shrinks as rows grow.
         seed: of the dealing; the same seed gives the same figures to the bit.
 
@@ -117,7 +118,8 @@ def cross_validate(
     rounds = repeats or max(1, min(20, 20_000 // len(features)))
     splits = model_selection.RepeatedKFold(n_splits=folds, n_repeats=rounds, random_state=seed)
     model = _rescale_in_each_fold(regressor)
-    scores = model_selection.cross_validate(model, inputs, target, cv=splits, scoring=SCORES, error_score="raise")
+    with _suiting(hyper_parameters, len(features)):
+        scores = model_selection.cross_validate(model, inputs, target, cv=splits, scoring=SCORES, error_score="raise")
     baseline = model_selection.cross_validate(
         DummyRegressor(strategy="mean"), inputs, target, cv=splits, scoring={"rmse_cm": SCORES["rmse_cm"]}
     )
@@ -150,10 +152,22 @@ def validate_by_site(features: pd.DataFrame, hyper_parameters: Mapping[str, Any]
     sites = inputs.filter(regex=f"^{SITE}_")
     if sites.any().sum() < 2:
         return {}
-    predicted = model_selection.cross_val_predict(
-        model, inputs, target, groups=sites.idxmax(axis="columns"), cv=model_selection.LeaveOneGroupOut()
-    )
+    with _suiting(hyper_parameters, len(features)):
+        predicted = model_selection.cross_val_predict(
+            model, inputs, target, groups=sites.idxmax(axis="columns"), cv=model_selection.LeaveOneGroupOut()
+        )
     return {"site_out_rmse_cm": float(metrics.root_mean_squared_error(target, predicted))}
+
+
+@contextmanager
+def _suiting(hyper_parameters: Mapping[str, Any] | None, rows: int) -> Iterator[None]:
+    """Arguments may suit RidgeCV and yet not so few rows, such as more folds of its own than a part has animals."""
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigurationError(
+            f"hyper_parameters {dict(hyper_parameters or {})!r} do not suit RidgeCV with {rows} animals to train on: {error}"
+        ) from error
 
 
 def _rescale_in_each_fold(regressor: RidgeCV) -> Pipeline:

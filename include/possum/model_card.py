@@ -45,8 +45,9 @@ Lindenmayer, Viggers, Cunningham and Donnelly (1995), Morphological variation am
 Australian Journal of Zoology 43. Animals with a missing value are left out. Which animals are held out is decided by a hash
 of their case number and does not change when animals are added.
 
-The reference for drift checks, `drift/reference.csv`, is an artifact beside this card. So is the plot of predictions,
-`plots/{plot}`, once the version is the champion and `predict` has run.
+The reference for drift checks, `drift/reference.csv`, is an artifact next to this card, and so is `training/animals.csv`: number
+and SHA-256 of each animal that was trained on. So is the plot of predictions, `plots/{plot}`, once the version is the champion and
+`predict` has run.
 """
 
 SITE_OUT = """: when each site in turn is left out of training, the error for its
@@ -61,7 +62,7 @@ MODEL_DESCRIPTION = """\
 Tail length of mountain brushtail possums in cm, from {inputs}.
 
 The version with the alias **champion** is the one that `predict` uses: `models:/{name}@champion`. A new version becomes it only
-if it stands the comparison on animals that neither was trained on; the tags `gate.*` of each version say why it did or did not.
+if it passes the comparison on animals that neither was trained on; the tags `gate.*` of each version say why it did or did not.
 Each version's figures are in its description, what it must not be used for is in `model_card.md` of its run.
 """
 MODEL_TAGS = {"project": "possum", "task": "regression", "target": "tail length [cm]", "made_by": "Airflow DAG train"}

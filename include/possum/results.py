@@ -10,6 +10,7 @@ from typing import Any
 import mlflow
 import pandas as pd
 
+from include.errors import InputError
 from include.links import MLflowRunLink, ObjectsLink, object_url, record_link, run_url
 from include.object_store import write_object
 from include.possum.plots import figure_to_png, plot_predictions
@@ -18,21 +19,27 @@ from include.settings import INCLUDE, settings
 log = logging.getLogger(__name__)
 
 
-def join_predictions(features: pd.DataFrame, predictions: list[float], target: pd.DataFrame) -> pd.DataFrame:
+def join_predictions(predictions: pd.DataFrame, target: pd.DataFrame) -> pd.DataFrame:
     """Put prediction and truth together by the animal's key.
 
     Args:
-        features: the scored rows, with their key.
-        predictions: tail lengths in cm, one for each row of ``features``, in their order.
-        target: key, true tail length in cm and ``used_for_training``, in any order.
+        predictions: key and ``predicted_<target>`` in cm, shape (n, 2).
+        target: key, true tail length in cm and ``used_for_training``, for these animals at least, in any order.
 
     Returns:
-        One row for each scored animal: key, ``true_<target>``, ``predicted_<target>`` and ``used_for_training``.
+        One row for each scored animal, in the order of ``predictions``: key, ``true_<target>``, ``predicted_<target>`` and
+        ``used_for_training``.
+
+    Raises:
+        InputError: if an animal is missing in ``target``.
 
     """
     key, name = settings.possum.key_column, settings.possum.target_column
-    scored = features[[key]].assign(**{f"predicted_{name}": predictions})
-    joined = scored.merge(target[[key, name, "used_for_training"]], on=key, how="left", validate="one_to_one")
+    joined = predictions.merge(target[[key, name, "used_for_training"]], on=key, how="left", validate="one_to_one")
+    if missing := joined.loc[joined["used_for_training"].isna(), key].tolist():
+        raise InputError(
+            f"The file has changed while it was scored, and lacks {key} {missing[:5]} now: run predict again"
+        )
     log.info("%d predictions; for %d of them the true value is known", len(joined), joined[name].notna().sum())
     joined = joined.rename(columns={name: f"true_{name}"})
     return joined[[key, f"true_{name}", f"predicted_{name}", "used_for_training"]]
@@ -52,7 +59,7 @@ def publish_plot(
     """Draw the predictions and put the picture into the data bucket, the model's MLflow run, and include/plots.
 
     Args:
-        predictions: see join_predictions.
+        predictions: see join_predictions and baseline.mark_predictions.
         uri: for the object, ``s3://...``.
         model: ``run_id``, ``experiment_id``, ``name``, ``version``, ``metrics`` of the model.
         other_animals: a name for a batch that somebody chose to score, instead of the event's animals: its picture must
@@ -67,6 +74,8 @@ def publish_plot(
         f"{model['name']} version {model['version']}: on the {metrics['rows_holdout']:.0f} holdout animals "
         f"R² {metrics['holdout_r2']:.2f}, RMSE {metrics['holdout_rmse_cm']:.2f} cm"
     )
+    if predictions["better_than_baseline"].eq(False).any():
+        subtitle += ", no better here than predicting the mean"
     png = figure_to_png(plot_predictions(predictions, INCLUDE / settings.possum.picture_path, subtitle=subtitle))
     sha256 = write_object(uri, png)
     folder_of_run = f"plots/{other_animals}" if other_animals else "plots"

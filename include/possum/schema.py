@@ -49,8 +49,10 @@ CATEGORIES: dict[str, tuple[int, ...] | tuple[str, ...]] = {
     "sex": ("f", "m"),
 }
 
-# More animals than the model's 20 features, and six for each of five folds.
+# More animals to train on than the model's 20 features, and six for each of five folds; features.split checks it.
 MINIMUM_TRAINING_ROWS = 30
+# Of so many complete animals, the holdout gets the 10 that the gate needs with a probability of 95 %.
+ENOUGH_ANIMALS = 60
 
 # Beyond it a float, which pandas and JSON now and then make of a whole number, no longer tells two keys apart.
 LARGEST_KEY = 2**53 - 1
@@ -164,9 +166,10 @@ def complete_rows(animals: pd.DataFrame, *, with_target: bool = True) -> tuple[p
     minimum = MINIMUM_TRAINING_ROWS if with_target else 1
     if len(complete) < minimum:
         purpose = "training" if with_target else "predicting"
+        with_holdout = f", about {ENOUGH_ANIMALS} with those held out" if with_target else ""
         counts = ", ".join(f"{column} in {count}" for column, count in missing.items()) or "nowhere"
         raise InputError(
             f"{len(complete)} of {len(animals)} animals have a value in every column of the model, {purpose} needs at "
-            f"least {minimum}. Values are missing: {counts}. Fill them in or add animals."
+            f"least {minimum}{with_holdout}. Values are missing: {counts}. Fill them in or add animals."
         )
     return complete, missing

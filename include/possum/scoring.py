@@ -5,11 +5,12 @@ from typing import Any
 
 import mlflow.models
 import pandas as pd
+from mlflow.models import ModelSignature
 
 from include.errors import InputError
 from include.object_store import read_object
+from include.possum.animals import are_among, input_columns, keep_complete
 from include.possum.schema import read_animals
-from include.possum.tracking import holdout_rows, input_columns, keep_complete, read_complete_animals
 from include.settings import settings
 from include.sources import read_source
 
@@ -48,7 +49,7 @@ def read_target(model: dict[str, Any], source: str) -> pd.DataFrame:
 
     Returns:
         Key, true tail length in cm (missing where the file has none), and ``used_for_training``: whether the model was
-        trained on an animal of this key.
+        trained on this very animal, with the same number and the same measurements.
 
     Raises:
         InputError: if a file is not as it should be.
@@ -58,11 +59,8 @@ def read_target(model: dict[str, Any], source: str) -> pd.DataFrame:
     animals = _read(model, source)
     if target not in animals:
         animals[target] = float("nan")
-    known = read_complete_animals(
-        {"animals_uri": model["trained_on_uri"], "animals_sha256": model["trained_on_sha256"]}
-    )
-    trained_on = known.loc[~holdout_rows(known), key]
-    return animals[[key, target]].assign(used_for_training=animals[key].isin(trained_on))
+    trained_on = read_object(model["trained_on_uri"], sha256=model["trained_on_sha256"])
+    return animals[[key, target]].assign(used_for_training=are_among(animals, trained_on))
 
 
 def _read(model: dict[str, Any], source: str) -> pd.DataFrame:
@@ -76,7 +74,11 @@ def _read(model: dict[str, Any], source: str) -> pd.DataFrame:
 
 def check_signature(model_uri: str, batch: pd.DataFrame) -> None:
     """Raise InputError where the rows lack a column that the model's signature names, or have it with another type."""
-    signature = mlflow.models.get_model_info(model_uri).signature
+    require_columns(mlflow.models.get_model_info(model_uri).signature, model_uri, batch)
+
+
+def require_columns(signature: ModelSignature, model_uri: str, batch: pd.DataFrame) -> None:
+    """The same for a model that is loaded."""
     wanted = {column.name: column.type for column in signature.inputs.inputs}
     if missing := [name for name in wanted if name not in batch]:
         raise InputError(

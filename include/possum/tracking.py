@@ -1,4 +1,4 @@
-"""What the possum pipeline records in MLflow: the fitted transformer, the trained model, the plot."""
+"""What the possum pipeline records in MLflow: the fitted transformer and the trained model."""
 
 import io
 import json
@@ -13,18 +13,21 @@ from mlflow.models import infer_signature
 from sklearn.pipeline import Pipeline
 
 from include.drift import reference_rows
-from include.holdout import in_holdout
-from include.mlflow_tracking import find_finished_run, keep_first, record_run, task_run
+from include.errors import InputError
+from include.mlflow_files import find_damage
+from include.mlflow_tracking import find_finished_run, record_run, task_run
 from include.model_safety import require_safe
 from include.object_store import read_object, sha256_hex
 from include.possum import features as possum_features
 from include.possum import model as possum_model
-from include.possum.schema import complete_rows, read_animals
+from include.possum.animals import TRAINED_ON, describe_rows, input_columns, keep_complete, read_complete_animals
+from include.possum.features import holdout_rows
 from include.provenance import code_digest, lock_digest
 from include.settings import settings
 
 log = logging.getLogger(__name__)
 
+PIPELINE = "possum"  # the package whose code makes the models
 DRIFT_REFERENCE = "drift/reference.csv"  # artifact of a training run: the rows that later batches are compared with
 SEED = 42  # of the cross-validation's splits
 # What a model's run and version say about its data; keys of the dataset event
@@ -45,7 +48,8 @@ Ridge regression of tail length on {rows_training:.0f} animals, with the penalty
 | {rows_holdout:.0f} holdout animals | {holdout_r2:.2f} | {holdout_rmse_cm:.2f} cm |
 | predicting the mean for these | | {holdout_baseline_rmse_cm:.2f} cm |
 
-Artifacts: `model_card.md` (after registration), `plots/` (after the first prediction), `drift/reference.csv`."""
+Artifacts: `model_card.md` (after registration), `plots/` (after the first prediction), `drift/reference.csv`,
+`training/animals.csv`."""
 # What it takes to load the models; boto3 and pandas, which scoring needs too, are what predict's add_line_to_file adds.
 MODEL_PACKAGES = ("mlflow-skinny", "numpy", "scikit-learn", "scipy", "skops")
 
@@ -53,13 +57,6 @@ MODEL_PACKAGES = ("mlflow-skinny", "numpy", "scikit-learn", "scipy", "skops")
 def pinned(*packages: str) -> list[str]:
     """The packages as requirement lines with the versions installed here."""
     return [f"{package}=={version(package)}" for package in packages]
-
-
-def holdout_rows(frame: pd.DataFrame) -> "pd.Series[bool]":
-    """Which animals are kept out of all training, by a hash of their case number."""
-    return in_holdout(
-        frame[settings.possum.key_column], share=possum_features.HOLDOUT_SHARE, salt=possum_features.HOLDOUT_SALT
-    )
 
 
 def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -76,15 +73,15 @@ def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> t
 
     """
     complete, missing = keep_complete(animals)
-    held_out = holdout_rows(complete)
-    transformer = possum_features.fit_transformer(complete[~held_out])
+    training, holdout = possum_features.split(complete, context["params"]["source"])
+    transformer = possum_features.fit_transformer(training)
     engineered = possum_features.engineer_features(transformer, complete)
     inputs = digest_of_inputs(sha256_hex(animals.to_csv(index=False).encode()))
-    if done := find_finished_run(experiment_id, SCALER_RUN, inputs):
+    if done := find_finished_run(context, experiment_id, SCALER_RUN, inputs):
         log.info("The same animals, code and packages: using the transformer of MLflow run %s", done.info.run_id)
         record_run(done)
         return engineered, _describe_scaler(done.info.run_id)
-    note = SCALER_NOTE.format(read=len(animals), complete=len(complete), training=int((~held_out).sum()))
+    note = SCALER_NOTE.format(read=len(animals), complete=len(complete), training=len(training))
     tags = {"step": "feature engineering", "mlflow.note.content": note} | provenance()
     with task_run(context, experiment_id, SCALER_RUN, inputs=inputs, tags=tags) as run:
         mlflow.log_params(
@@ -101,8 +98,8 @@ def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> t
             | {
                 "rows_read": len(animals),
                 "rows_with_missing_values": len(animals) - len(complete),
-                "rows_training": int((~held_out).sum()),
-                "rows_holdout": int(held_out.sum()),
+                "rows_training": len(training),
+                "rows_holdout": len(holdout),
             }
         )
         mlflow.log_input(
@@ -121,35 +118,24 @@ def build_features(context: Any, experiment_id: str, animals: pd.DataFrame) -> t
             pip_requirements=pinned(*MODEL_PACKAGES, "pandas"),
         )
     log.info("%d columns made of %d, for %d animals", engineered.shape[1], animals.shape[1], len(engineered))
-    return engineered, _describe_scaler(keep_first(experiment_id, SCALER_RUN, inputs, run.info.run_id))
+    done = find_finished_run(context, experiment_id, SCALER_RUN, inputs) or run
+    return engineered, _describe_scaler(done.info.run_id)
 
 
 def digest_of_inputs(*parts: Any) -> str:
     """One digest of what a run was made from: the given parts, this project's code and its locked packages."""
-    return sha256_hex(json.dumps([*parts, code_digest(), lock_digest()], sort_keys=True).encode())
+    return sha256_hex(json.dumps([*parts, code_digest(PIPELINE), lock_digest()], sort_keys=True).encode())
 
 
 def provenance() -> dict[str, str]:
     """Tags that name the code and the packages that made a run or a model."""
-    return {"code_sha256": code_digest(), "lock_sha256": lock_digest()}
+    return {"code_sha256": code_digest(PIPELINE), "lock_sha256": lock_digest()}
 
 
 def _describe_scaler(run_id: str) -> dict[str, str]:
     client = mlflow.MlflowClient()
     model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
     return {"scaler_run_id": run_id, "scaler_model_uri": client.get_logged_model(model_id).artifact_location}
-
-
-def keep_complete(animals: pd.DataFrame, *, with_target: bool = True) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Keep the complete animals and say in the log how many were left out, and why."""
-    complete, missing = complete_rows(animals, with_target=with_target)
-    log.info(
-        "%d animals read, %d are complete; left out for missing values: %s",
-        len(animals),
-        len(complete),
-        {column: count for column, count in missing.items() if count},
-    )
-    return complete, missing
 
 
 def read_features(reference: dict[str, Any]) -> pd.DataFrame:
@@ -159,18 +145,6 @@ def read_features(reference: dict[str, Any]) -> pd.DataFrame:
     features = pd.read_csv(io.BytesIO(data), float_precision="round_trip")
     log.info("%d rows of features from %s (SHA-256 verified)", len(features), reference["features_uri"])
     return features
-
-
-def read_complete_animals(reference: dict[str, Any]) -> pd.DataFrame:
-    """The complete animals behind the features of a dataset event, verified against its digest; shape (n, 14)."""
-    data = read_object(reference["animals_uri"], sha256=reference["animals_sha256"])
-    animals, _ = keep_complete(read_animals(data, reference["animals_uri"]))
-    return animals
-
-
-def input_columns() -> list[str]:
-    """The columns of raw animals that the logged model takes."""
-    return [*settings.possum.categorical_columns, *settings.possum.numeric_columns]
 
 
 def train_model(
@@ -195,11 +169,10 @@ def train_model(
         What later tasks need: see describe_training.
 
     """
-    held_out = holdout_rows(features)
-    training, holdout = features[~held_out], features[held_out]
+    training, holdout = possum_features.split(features, reference["features_uri"])
     regressor = possum_model.make_regressor(hyper_parameters)  # bad ones fail before anything is recorded
     inputs = digest_of_inputs(reference["features_sha256"], reference["animals_sha256"], hyper_parameters, SEED)
-    if done := find_finished_run(experiment_id, TRAINING_RUN, inputs):
+    if done := find_finished_run(context, experiment_id, TRAINING_RUN, inputs):
         log.info("The same features, parameters, code and packages: using the model of MLflow run %s", done.info.run_id)
         record_run(done)
         return describe_training(done.info.run_id)
@@ -231,16 +204,23 @@ def train_model(
         log_pipeline(regressor, reference)
         metrics = mlflow.MlflowClient().get_run(run.info.run_id).data.metrics
         mlflow.set_tag("mlflow.note.content", TRAINING_NOTE.format(**metrics))
-    return describe_training(keep_first(experiment_id, TRAINING_RUN, inputs, run.info.run_id))
+    done = find_finished_run(context, experiment_id, TRAINING_RUN, inputs) or run
+    return describe_training(done.info.run_id)
 
 
 def log_pipeline(regressor: Any, reference: dict[str, Any]) -> None:
-    """Log transformer and regression as one model of raw animals, with signature, example and requirements."""
+    """Log transformer and regression as one model of raw animals, with signature, example and requirements.
+
+    Raises InputError where the transformer is not what feature_eng has written.
+    """
+    if damage := find_damage(reference["scaler_run_id"]):
+        raise InputError(f"The transformer cannot be used: {damage}. Trigger feature_eng, which makes it again")
     require_safe(reference["scaler_model_uri"])
     transformer = mlflow.sklearn.load_model(reference["scaler_model_uri"])
     pipeline = Pipeline([("features", transformer), ("regression", regressor)])
     animals = read_complete_animals(reference)
-    training = animals[~holdout_rows(animals)][input_columns()]
+    trained_on = animals[~holdout_rows(animals)]
+    training = trained_on[input_columns()]
     mlflow.sklearn.log_model(
         pipeline,
         name="model",
@@ -250,6 +230,7 @@ def log_pipeline(regressor: Any, reference: dict[str, Any]) -> None:
     )
     log.info("Model of %d raw columns logged, with signature, input example and requirements", len(training.columns))
     mlflow.log_text(reference_rows(training).to_csv(index=False), DRIFT_REFERENCE)
+    mlflow.log_text(describe_rows(trained_on).to_csv(index=False), TRAINED_ON)
 
 
 def describe_training(run_id: str) -> dict[str, Any]:

@@ -13,7 +13,13 @@ from werkzeug import Request, Response
 from include import mlflow_api
 from include.errors import ConfigurationError, InputError
 from include.mlflow_api import MLflowApiError, call_mlflow, quoted
-from include.mlflow_experiment import create_or_restore_experiment, get_experiment_id, is_usable, list_experiments
+from include.mlflow_experiment import (
+    create_or_restore_experiment,
+    get_experiment_id,
+    is_usable,
+    list_experiments,
+    require_experiment_id,
+)
 from include.mlflow_registry import MoveToStageOperator, find_model_version, list_registered_models
 from tests.fakes.http_server import answering
 
@@ -210,3 +216,16 @@ def test_operators_fail_at_once_where_mlflow_refuses_the_login(mlflow):
     operator = MoveToStageOperator(task_id="move", name="m", version="3", stage="Staging")
     with pytest.raises(AirflowFailException, match=r"HTTP 401.*connection mlflow_default"):
         operator.execute(Context())
+
+
+@pytest.mark.parametrize("found", [[], [DELETED]], ids=["none", "deleted"])
+def test_training_without_a_usable_experiment_is_refused_with_what_brings_it_back(mlflow, found):
+    mlflow.answers["experiments/search"] = (200, {"experiments": found})
+    with pytest.raises(InputError, match="no experiment Possum_tails, or it is deleted: trigger feature_eng"):
+        require_experiment_id("Possum_tails")
+
+
+def test_training_takes_the_experiment_that_is_there(mlflow):
+    mlflow.answers["experiments/search"] = (200, {"experiments": [ACTIVE]})
+    mlflow.answers["experiments/get-by-name"] = (200, {"experiment": ACTIVE})
+    assert require_experiment_id("Possum_tails") == "7"

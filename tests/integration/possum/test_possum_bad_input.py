@@ -37,6 +37,10 @@ CASES: dict[str, tuple[bytes | None, list[str]]] = {
     **{name: (with_value(column, value), words) for name, (column, value, words) in BAD_VALUES.items()},
     "missing-column": (shipped().drop(columns="belly").to_csv(index=False).encode(), ["line 1", "'belly'"]),
     "missing-target": (shipped().assign(taill="").to_csv(index=False).encode(), ["'taill'"]),
+    "too-few": (
+        shipped().head(30).to_csv(index=False).encode(),
+        ["too few animals for a holdout of 10", "6 holdout rows"],
+    ),
     "empty-file": (b"", ["is empty"]),
     "no-csv": ((INCLUDE / settings.possum.picture_path).read_bytes(), ["is no CSV but a binary file"]),
     "absent-object": (None, ["does not exist"]),

@@ -18,6 +18,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 
+from include.errors import InputError
 from include.mlflow_tracking import connect_mlflow
 from include.object_store import write_object
 from include.possum import champion, tracking
@@ -270,8 +271,7 @@ def test_a_champion_whose_store_is_away_is_no_broken_one(registry: Registry, jud
 
 def test_a_champion_of_another_signature_gives_way(registry: Registry, judged):
     old = registry.add_version(noise=0, columns=["belly", "chest", "totlngth"])
-    client = registry.client
-    client.set_registered_model_alias(registry.name, champion.CHAMPION, old)
+    judged(old)
     newcomer = registry.add_version(noise=0)
 
     decision = judged(newcomer)
@@ -279,6 +279,21 @@ def test_a_champion_of_another_signature_gives_way(registry: Registry, judged):
     assert decision.outcome == "champion_unusable"
     assert decision.reason.endswith(f"the champion (version {old}) has another signature")
     assert registry.champion() == newcomer
+
+
+def test_a_champion_that_is_not_of_this_project_is_refused_at_once(registry: Registry):
+    foreign, newcomer = registry.add_version(noise=3), registry.add_version(noise=0)
+    registry.client.set_registered_model_alias(registry.name, champion.CHAMPION, foreign)
+
+    for refused in (lambda: champion.judge(registry.reference, newcomer), champion.describe_champion):
+        with pytest.raises(
+            InputError, match=f"Version {foreign} of {registry.name}, .* was not made by this DAG"
+        ) as error:
+            refused()
+        assert hopeless(error.value)  # so the task is not tried again
+
+    assert registry.champion() == foreign
+    assert not [tag for tag in registry.tags(newcomer) if tag.startswith("gate.")]
 
 
 def test_a_holdout_that_is_too_small_keeps_the_champion(registry: Registry, judged):

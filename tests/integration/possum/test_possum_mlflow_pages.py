@@ -14,7 +14,7 @@ NOTE = "mlflow.note.content"
 @pytest.fixture(scope="module")
 def made_with() -> dict[str, str]:
     """The tags that name code and packages."""
-    return {"code_sha256": code_digest(), "lock_sha256": sha256_hex((INCLUDE.parent / "uv.lock").read_bytes())}
+    return {"code_sha256": code_digest("possum"), "lock_sha256": sha256_hex((INCLUDE.parent / "uv.lock").read_bytes())}
 
 
 @pytest.fixture(scope="module")

@@ -26,14 +26,19 @@ from tests.support.possum_runs import (
     what_bad_input_must_not_change,
 )
 
+COLUMNS = ["case", "true_taill", "predicted_taill", "used_for_training"]
 SOURCE = f"s3://{settings.data_bucket_name}/incoming/others.csv"
 
 
+KNOWN = 40  # of the animals are those that the champion knows, or has held out
+
+
 def other_animals() -> pd.DataFrame:
-    """Fatter ones than those known, of unknown tail length: 40 under their old case numbers, the others under new ones."""
+    """40 animals as they are known; then others, fatter ones, half of them under case numbers of known ones; no tail lengths."""
     animals = read_csv((INCLUDE / settings.possum.file_path).read_bytes()).dropna(ignore_index=True)
-    new = animals["case"].where(animals.index < 40, animals["case"] + 1000)
-    return animals.assign(case=new, belly=animals["belly"] + 8).drop(columns="taill")
+    others = animals.index >= KNOWN
+    new = animals["case"].where(animals.index < 70, animals["case"] + 1000)
+    return animals.assign(case=new, belly=animals["belly"] + 8 * others).drop(columns="taill")
 
 
 def bad_file(name: str) -> bytes:
@@ -150,24 +155,24 @@ class TestScoring:
         uri = others.scored.predictions["uri"]
         assert uri == f"s3://data/predictions/{run_key(others.run)}/possum_predictions.csv"
         table = read_csv(stack.object(uri))
-        assert list(table.columns) == ["case", "true_taill", "predicted_taill", "used_for_training"]
+        assert list(table.columns) == [*COLUMNS, "better_than_baseline"]
         assert table["case"].tolist() == other_animals()["case"].tolist()
         assert others.scored.predictions["rows"] == len(table) == 101
         assert table["true_taill"].isna().all()
+        assert table["better_than_baseline"].isna().all()  # without tail lengths nobody knows
         assert table["predicted_taill"].between(25, 60).all()
         assert table["predicted_taill"].nunique() > 90
 
     def test_csv_tells_of_each_animal_whether_the_champion_was_trained_on_it(self, stack, others):
-        known = read_csv(stack.object(others.scored.model["trained_on_uri"])).dropna()
-        trained_on = set(known.loc[~in_holdout(known["case"], share=HOLDOUT_SHARE, salt=HOLDOUT_SALT), "case"])
         table = read_csv(stack.object(others.scored.predictions["uri"]))
-        assert table["used_for_training"].tolist() == [case in trained_on for case in table["case"]]
-        assert set(table.loc[table["used_for_training"], "case"]) <= set(range(42))
+        held_out = in_holdout(table["case"], share=HOLDOUT_SHARE, salt=HOLDOUT_SALT)
+        assert table["used_for_training"].tolist() == [*~held_out[:KNOWN], *[False] * (len(table) - KNOWN)]
         assert table["used_for_training"].sum() > 20
         assert not table.set_index("case").loc[[1, 3, 10], "used_for_training"].any()  # held out
-        # of the new animals, the hash alone would take most for training rows
-        new = table.loc[table["case"] > 1000, "case"]
-        assert (~in_holdout(new, share=HOLDOUT_SHARE, salt=HOLDOUT_SALT)).sum() > 30
+        # of the others, hash and number alone would take many for training rows
+        trained_on = read_csv(stack.object(others.scored.model["trained_on_uri"]))
+        assert table.loc[KNOWN:, "case"].isin(trained_on["case"]).sum() > 20
+        assert (~held_out[KNOWN:]).sum() > 30
 
     def test_picture_lies_in_folders_of_the_run(self, stack, others):
         key, plot = run_key(others.run), others.scored.plot
@@ -201,8 +206,9 @@ class TestDrift:
         assert "the least likely column is belly" in check.data.tags["mlflow.note.content"]
 
     def test_figures_are_those_of_the_animals_against_the_training_animals(self, stack, others, check):
-        known = read_csv(stack.object(others.scored.model["trained_on_uri"])).dropna()
-        training = known[~in_holdout(known["case"], share=HOLDOUT_SHARE, salt=HOLDOUT_SALT)]
+        known = read_csv((INCLUDE / settings.possum.file_path).read_bytes())
+        trained_on = read_csv(stack.object(others.scored.model["trained_on_uri"]))
+        training = known[known["case"].isin(trained_on["case"])]
         found = check.data.metrics
         for column in settings.possum.numeric_columns:
             expected = stats.ks_2samp(training[column], other_animals()[column]).pvalue

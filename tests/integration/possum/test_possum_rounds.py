@@ -22,6 +22,7 @@ from tests.support.possum_runs import (
     versions_of_run,
 )
 
+COLUMNS = ["case", "true_taill", "predicted_taill", "used_for_training", "better_than_baseline"]
 COMPLETE = 101  # animals without a missing value
 HELD_OUT = 21  # of them
 
@@ -220,7 +221,7 @@ class TestTraining:
 
 class TestPrediction:
     def test_csv_has_true_and_predicted_length_by_case(self, predictions, animals):
-        assert list(predictions.columns) == ["case", "true_taill", "predicted_taill", "used_for_training"]
+        assert list(predictions.columns) == COLUMNS
         assert predictions["case"].tolist() == animals["case"].tolist()
         assert predictions["true_taill"].tolist() == animals["taill"].tolist()
         assert predictions["predicted_taill"].between(25, 50).all()
@@ -230,6 +231,14 @@ class TestPrediction:
         held_out = in_holdout(predictions["case"], share=HOLDOUT_SHARE, salt=HOLDOUT_SALT)
         assert predictions["used_for_training"].tolist() == (~held_out).tolist()
         assert held_out.sum() == HELD_OUT
+
+    def test_csv_and_event_say_that_the_model_is_better_than_the_baseline(self, first, predictions):
+        assert predictions["better_than_baseline"].all()
+        assert first.model["better_than_baseline"] is True
+        metrics = first.model["metrics"]
+        assert first.model["champion_loss"] == pytest.approx(metrics["holdout_rmse_cm"] ** 2)
+        assert first.model["baseline_loss"] == pytest.approx(metrics["holdout_baseline_rmse_cm"] ** 2)
+        assert first.model["unseen_rows"] == HELD_OUT
 
     def test_csv_is_the_one_that_the_task_tells(self, stack, first):
         assert first.predictions["uri"].startswith("s3://data/predictions/")
@@ -258,8 +267,10 @@ class TestPrediction:
         assert event["dataset_uri"] == "model_trained"
         assert event["extra"] == first.model
         assert first.features.items() <= first.model.items()
-        for name in ("uri", "sha256"):  # the champion is the round's own model
-            assert first.model[f"trained_on_{name}"] == first.features[f"animals_{name}"]
+        assert first.model["run_id"] == first.trained["run_id"]  # the champion is the round's own model
+        trained_on = stack.object(first.model["trained_on_uri"])
+        assert first.model["trained_on_uri"].endswith(f"/{first.model['run_id']}/artifacts/training/animals.csv")
+        assert sha256_hex(trained_on) == first.model["trained_on_sha256"]
         (registered,) = stack.mlflow.search_model_versions(f"run_id = '{first.model['run_id']}'")
         assert (registered.name, registered.version) == (first.model["name"], first.model["version"])
         assert registered.source == first.model["model_uri"]
@@ -339,6 +350,7 @@ class TestMetadataDatabase:
             ("train", "fetch_feature_df"),
             ("predict", "fetch_feature_df_no_target"),
             ("predict", "fetch_target"),
+            ("predict", "run_prediction"),
             ("predict", "join_predictions"),
         } <= frames
         folders = {tuple(key.split("/")[::2][:2]) for key in stack.keys(settings.xcom_bucket)}

@@ -4,9 +4,11 @@ import mlflow
 import pandas as pd
 import pytest
 
+from include.possum import model
 from include.possum.features import engineer_features, fit_transformer
 from include.possum.schema import complete_rows, read_animals
 from include.settings import INCLUDE
+from tests.support.possum_offline import OfflinePossums
 
 SHIPPED = INCLUDE / "possum.csv"
 
@@ -36,3 +38,15 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         # not mlflow.set_tracking_uri, which would win over the variable in all later tests
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         yield mlflow.MlflowClient().create_experiment("possum", artifact_location=f"{folder}/artifacts")
+
+
+@pytest.fixture(scope="module")
+def possums(experiment: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfflinePossums]:
+    """The pipeline's steps in the module's MLflow store, without the cross-validation, which takes longest."""
+    figures = [
+        f"cv_{name}_{kind}" for name in ("r2", "rmse_cm", "mae_cm", "baseline_rmse_cm") for kind in ("mean", "std")
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "cross_validate", lambda *_, **__: dict.fromkeys([*figures, "cv_repeats"], 1.0))
+        patch.setattr(model, "validate_by_site", lambda *_: {})
+        yield OfflinePossums(tmp_path_factory.mktemp("possums"), patch)

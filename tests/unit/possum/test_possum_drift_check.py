@@ -8,8 +8,9 @@ import mlflow
 import pytest
 
 from include.possum import drift_check
+from include.possum.animals import input_columns
 from include.possum.drift_check import check_batch
-from include.possum.tracking import DRIFT_REFERENCE, input_columns
+from include.possum.tracking import DRIFT_REFERENCE
 from include.settings import Settings
 
 

@@ -5,8 +5,17 @@ import skops.io
 from sklearn.base import clone
 
 from include.errors import InputError
-from include.possum.features import engineer_features, feature_columns, fit_transformer, scaler_statistics
-from include.possum.tracking import holdout_rows
+from include.possum.features import (
+    engineer_features,
+    feature_columns,
+    fit_transformer,
+    holdout_rows,
+    scaler_statistics,
+    split,
+)
+from include.possum.model import cross_validate
+from include.possum.schema import ENOUGH_ANIMALS, MINIMUM_TRAINING_ROWS
+from include.promotion import MINIMUM_HOLDOUT_ROWS, decide
 from include.settings import settings
 
 HELD_OUT = [1, 3, 10, 12, 19, 30, 48, 71, 75, 76, 79, 84, 86, 87, 89, 90, 98, 100, 101, 102, 104]
@@ -109,3 +118,45 @@ def test_scaler_statistics_let_the_raw_values_be_restored(complete, features):
 def test_scaler_statistics_refuse_an_unfitted_transformer(complete):
     with pytest.raises(AttributeError, match="transformers_"):
         scaler_statistics(clone(fit_transformer(complete)))
+
+
+class TestSplit:
+    def test_parts_the_shipped_animals_by_the_hash(self, complete):
+        training, holdout = split(complete, "possum.csv")
+
+        assert (len(training), len(holdout)) == (80, 21)
+        assert holdout.index.equals(complete.index[holdout_rows(complete)])
+        assert pd.concat([training, holdout]).sort_index().equals(complete)
+
+    def test_thirty_animals_are_too_few_to_train_and_to_judge(self, complete):
+        message = (
+            "possum.csv has too few animals for a holdout of 10 and 30 to train on: 30 complete animals give "
+            "6 holdout rows and 24 training rows; about 60 are needed. Add animals."
+        )
+        with pytest.raises(InputError, match=message):
+            split(complete.head(30), "possum.csv")
+
+    @pytest.mark.parametrize(("held_out", "trained_on"), [(9, 80), (21, 29)])
+    def test_either_part_can_be_too_small(self, complete, held_out, trained_on):
+        chosen = holdout_rows(complete)
+        rows = pd.concat([complete[chosen].head(held_out), complete[~chosen].head(trained_on)])
+        with pytest.raises(InputError, match=f"{held_out} holdout rows and {trained_on} training rows"):
+            split(rows, "few.csv")
+
+    def test_what_is_enough_can_be_judged_and_cross_validated(self, complete):
+        """So that nothing is trained that is never judged: the least that passes here passes there."""
+        chosen = holdout_rows(complete)
+        rows = pd.concat([complete[chosen].head(10), complete[~chosen].head(30)])
+        training, holdout = split(rows, "enough.csv")
+
+        features = engineer_features(fit_transformer(training), training)
+        assert cross_validate(features, seed=1)["cv_repeats"] == 20
+        assert decide(np.full(len(holdout), 1.0), np.full(len(holdout), 2.0)).outcome == "first_model"
+
+
+def test_sixty_animals_are_enough_for_nearly_every_set_of_keys():
+    shares = []
+    for first in range(0, 20_000, ENOUGH_ANIMALS):
+        held_out = holdout_rows(pd.DataFrame({"case": range(first, first + ENOUGH_ANIMALS)})).sum()
+        shares.append(held_out >= MINIMUM_HOLDOUT_ROWS and ENOUGH_ANIMALS - held_out >= MINIMUM_TRAINING_ROWS)
+    assert np.mean(shares) > 0.9

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,13 @@ def test_cross_validate_passes_the_hyper_parameters_on(features, figures):
 def test_cross_validate_refuses_folds_of_less_than_two_animals(features):
     with pytest.raises(InputError, match="5-fold cross-validation needs at least 10 animals, there are 9"):
         cross_validate(features.head(9), seed=SEED)
+
+
+@pytest.mark.parametrize("validate", [partial(cross_validate, seed=1, repeats=1), validate_by_site])
+def test_validation_refuses_more_folds_of_the_regressors_own_than_a_part_has_animals(features, validate):
+    message = r"hyper_parameters \{'cv': 95, 'alphas': \[1\]\} do not suit RidgeCV with 101 animals to train on: .*n_splits=95"
+    with pytest.raises(ConfigurationError, match=message):
+        validate(features, {"cv": 95, "alphas": [1]})
 
 
 def test_validate_by_site_equals_a_loop_over_the_sites_that_scales_by_the_fold_alone(complete, features):

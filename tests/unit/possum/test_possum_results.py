@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from include.errors import InputError
 from include.object_store import read_object, sha256_hex
 from include.possum import results
 from include.settings import INCLUDE, settings
@@ -29,9 +30,14 @@ def target(complete):
     return complete[["case", "taill"]].head(6).iloc[::-1].assign(used_for_training=[True, False] * 3)
 
 
+def scored(features: pd.DataFrame, *lengths: float) -> pd.DataFrame:
+    """As run_prediction returns it."""
+    return features[["case"]].assign(predicted_taill=lengths)
+
+
 class TestJoinPredictions:
     def test_puts_prediction_and_truth_together_by_case(self, features, target):
-        joined = results.join_predictions(features, [36.0, 37.0, 38.0, 39.0], target)
+        joined = results.join_predictions(scored(features, 36.0, 37.0, 38.0, 39.0), target)
 
         assert list(joined.columns) == ["case", "true_taill", "predicted_taill", "used_for_training"]
         assert joined["case"].tolist() == [1, 2, 3, 4]
@@ -42,23 +48,31 @@ class TestJoinPredictions:
         assert joined["used_for_training"].dtype == bool
 
     def test_leaves_the_truth_empty_where_it_is_not_known(self, features, target):
-        joined = results.join_predictions(features, [36.0] * 4, target.assign(taill=float("nan")))
+        joined = results.join_predictions(scored(features, *[36.0] * 4), target.assign(taill=float("nan")))
 
         assert joined["true_taill"].isna().all()
         assert joined["used_for_training"].tolist() == [False, True] * 2
 
     def test_refuses_a_case_that_is_there_twice(self, features, target):
         with pytest.raises(pd.errors.MergeError, match="not a one-to-one merge"):
-            results.join_predictions(features, [36.0] * 4, pd.concat([target, target]))
+            results.join_predictions(scored(features, *[36.0] * 4), pd.concat([target, target]))
 
-    def test_refuses_predictions_that_are_not_one_for_each_row(self, features, target):
-        with pytest.raises(ValueError, match="Length of values"):
-            results.join_predictions(features, [36.0] * 3, target)
+    def test_goes_by_the_case_whatever_the_order_of_the_predictions(self, features, target):
+        by_case = results.join_predictions(scored(features, 36.0, 37.0, 38.0, 39.0), target)
+        shuffled = results.join_predictions(scored(features, 36.0, 37.0, 38.0, 39.0).iloc[[2, 0, 3, 1]], target)
+
+        assert shuffled["case"].tolist() == [3, 1, 4, 2]
+        assert shuffled.sort_values("case", ignore_index=True).equals(by_case)
+
+    def test_refuses_an_animal_that_the_file_has_no_more(self, features, target):
+        with pytest.raises(InputError, match=r"has changed while it was scored, and lacks case \[3\] now"):
+            results.join_predictions(scored(features, *[36.0] * 4), target[target["case"] != 3])
 
 
 @pytest.fixture
 def predictions(features, target):
-    return results.join_predictions(features, [36.0, 37.0, 38.0, 39.0], target)
+    joined = results.join_predictions(scored(features, 36.0, 37.0, 38.0, 39.0), target)
+    return joined.assign(better_than_baseline=pd.array([True] * 4, dtype="boolean"))
 
 
 def test_save_predictions_writes_what_it_tells(predictions, tmp_path):
@@ -68,7 +82,10 @@ def test_save_predictions_writes_what_it_tells(predictions, tmp_path):
 
     data = read_object(uri)
     assert told == {"uri": uri, "sha256": sha256_hex(data), "rows": 4}
-    assert data.decode().splitlines()[:2] == ["case,true_taill,predicted_taill,used_for_training", "1,36.0,36.0,False"]
+    assert data.decode().splitlines()[:2] == [
+        "case,true_taill,predicted_taill,used_for_training,better_than_baseline",
+        "1,36.0,36.0,False,True",
+    ]
 
 
 @pytest.fixture
@@ -143,7 +160,7 @@ from include.possum.plots import plot_predictions
 from include.possum.results import join_predictions
 
 animals = pd.DataFrame({"animal": [7, 8], "totlngth": [90.0, 85.0], "used_for_training": [True, False]})
-table = join_predictions(animals[["animal"]], [86.0, 84.0], animals)
+table = join_predictions(animals[["animal"]].assign(predicted_totlngth=[86.0, 84.0]), animals)
 print(list(table))
 axes = plot_predictions(table, None, subtitle="").axes[0]
 print([label.get_text() for label in axes.get_xticklabels()])

@@ -11,8 +11,9 @@ from mlflow.models import Model, infer_signature
 from include.errors import InputError
 from include.object_store import write_object
 from include.possum import scoring
+from include.possum.animals import describe_rows, input_columns
+from include.possum.features import holdout_rows
 from include.possum.scoring import check_signature, read_batch, read_target
-from include.possum.tracking import holdout_rows, input_columns
 
 # as the pipeline does: include/mlflow_tracking.py
 pytestmark = pytest.mark.filterwarnings("ignore:Hint. Inferred schema contains integer")
@@ -21,8 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Hint. Inferred schema contains i
 @pytest.fixture
 def model(tmp_path, animals) -> dict[str, Any]:
     """What predict is told of a model that was trained on the first 80 animals and came with all of them."""
+    first = animals.head(80).dropna()
     reference: dict[str, str] = {}
-    for name, rows in (("animals", animals), ("trained_on", animals.head(80))):
+    for name, rows in (("animals", animals), ("trained_on", describe_rows(first[~holdout_rows(first)]))):
         uri = f"file://{tmp_path}/{name}.csv"
         sha256 = write_object(uri, rows.to_csv(index=False).encode())
         reference |= {f"{name}_uri": uri, f"{name}_sha256": sha256}
@@ -61,7 +63,7 @@ class TestReadTarget:
         assert not target.set_index("case").loc[[1, 81, 41], "used_for_training"].any()
         assert target.set_index("case").loc[[2, 80], "used_for_training"].all()
 
-    def test_tells_of_other_animals_by_the_key_and_not_by_a_hash(self, model, animals, trained_on, source):
+    def test_tells_of_other_animals_by_their_numbers_and_not_by_a_hash(self, model, animals, trained_on, source):
         new = animals.assign(case=animals["case"] + 1000)
         assert not holdout_rows(new).all()  # so by a hash of their key some would be training rows
         both = pd.concat([new, animals.head(10)])
@@ -69,6 +71,24 @@ class TestReadTarget:
         target = read_target(model, source(both))
 
         assert set(target.loc[target["used_for_training"], "case"]) == trained_on & set(range(11))
+
+    def test_takes_animals_of_another_population_for_others_although_they_have_the_same_numbers(
+        self, model, animals, source
+    ):
+        another = animals.assign(**{column: animals[column][::-1].to_numpy() for column in ("totlngth", "belly")})
+
+        assert not read_target(model, source(another))["used_for_training"].any()
+
+    def test_knows_a_training_animal_again_without_its_length_and_as_somebody_else_writes_it(
+        self, model, animals, trained_on, source
+    ):
+        """Columns in another order, whole numbers without a decimal point, more columns."""
+        written = animals.drop(columns="taill")[animals.columns[::-1].drop("taill")].assign(note="x")
+        written["age"] = written["age"].astype("Int64")
+
+        target = read_target(model, source(written))
+
+        assert set(target.loc[target["used_for_training"], "case"]) == trained_on
 
     def test_knows_no_true_length_where_the_file_has_none(self, model, animals, source):
         target = read_target(model, source(animals.drop(columns="taill")))
