@@ -67,6 +67,12 @@ SQL_PARAMETERS = {
             pattern="^pred_[a-z0-9_]{1,50}$",
             description="The table that the predictions replace; its name begins with pred_",
         ),
+        "score_anyway": Param(
+            False,
+            type="boolean",
+            description="Score even though the champion is no better than the baseline on the present labelled holdout; each row "
+            "then says so",
+        ),
         "as_of_date": Param(
             None,
             type=["null", "string"],
@@ -209,12 +215,10 @@ def customer_analytics() -> None:
             """Is the new model good enough to become the champion? Moves the alias and writes the gate's record."""
             from include.churn.champion import judge
 
-            decision, champion = judge(feature_df, trained, context["run_id"])
+            decision, scorer = judge(feature_df, trained, context["run_id"])
             context["ti"].xcom_push("decision", {"outcome": decision.outcome, "reason": decision.reason})
-            if champion:
-                online = trained["server"] is not None
-                handed_over = {"champion": champion.handed_over(), "trained_online": online}
-                context["ti"].xcom_push("handed_over", handed_over)
+            if scorer:
+                context["ti"].xcom_push("handed_over", scorer.dump())
             return [f"promote_model.{'new_champion' if decision.promoted else 'champion_stays'}", "fetch_champion"]
 
         decided = compare_with_champion(feature_df, trained)
@@ -230,23 +234,29 @@ def customer_analytics() -> None:
     @task(trigger_rule=ALSO_FOR_SCORING, multiple_outputs=False, show_return_value_in_logs=False)
     @fail_at_once
     def fetch_champion(**context: Any) -> dict[str, Any]:
-        """The model to score with: who was the champion when the new model had been judged, or who is it now."""
+        """The model to score with: who was the champion when the new model had been judged, or who is it now.
+
+        Fails where the champion cannot be used, or is no better than the baseline on these customers (param score_anyway).
+        """
         from airflow.exceptions import AirflowSkipException
 
-        from include.churn.champion import champion_for_scoring
+        from include.churn.champion import champion_for_scoring, require_worth
+        from include.churn.records import HandOver
 
-        if context["params"]["score_only"]:
-            return {"champion": champion_for_scoring().handed_over(), "trained_online": None}
+        params = context["params"]
+        if params["score_only"]:
+            return HandOver(champion=champion_for_scoring()).dump()
         handed_over = context["ti"].xcom_pull(task_ids=JUDGE, key="handed_over")
         if not handed_over:
             raise AirflowSkipException(
                 "No model has been good enough to be the champion yet: nobody is scored, the predictions stay as they are"
             )
+        require_worth(HandOver.model_validate(handed_over), score_anyway=params["score_anyway"])
         return handed_over
 
     @aql.dataframe(inlets=[], outlets=[])
     @fail_at_once
-    def predict(feature_df: pd.DataFrame, handed_over: dict) -> pd.DataFrame:
+    def predict(feature_df: pd.DataFrame, handed_over: dict) -> None:
         """Each customer's churn probability by the champion, swapped into the table in one transaction."""
         from airflow.operators.python import get_current_context
 
@@ -259,7 +269,6 @@ def customer_analytics() -> None:
         )
         warehouse.replace_predictions(predictions, table)
         context["ti"].xcom_push("drift", drift)
-        return predictions
 
     @task(outlets=[DRIFT_DETECTED])
     def report_drift(drift: dict[str, Any], *, outlet_events: Any = None, run_id: str | None = None) -> None:

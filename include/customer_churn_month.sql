@@ -11,7 +11,7 @@ Overlapping periods add up: a month is paid for when their sum is above 0. As-of
 latest start or end date there is.
 
 The observation window goes from the first to the last month in util_months. first_active_month and last_active_month
-are the first and last paid month within it; who paid for none within it has no row here (include/churn/left_out.sql
+are the first and last paid month within it; who paid for none within it has no row here (include/churn/unlabelled.sql
 counts them).
 
 Astro SDK joins all lines and binds the as-of date, so there are only comments like this one, and no colons before

@@ -21,7 +21,6 @@ from packaging.requirements import Requirement
 from include.client_errors import explain, first_line
 from include.doctor_servers import (
     START,
-    TIMEOUT,
     Trouble,
     check_artifacts,
     check_bucket,

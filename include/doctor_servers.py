@@ -174,7 +174,7 @@ def check_artifacts() -> str:
             client.log_text(run.info.run_id, "written by doctor", "doctor.txt")
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(client.download_artifacts(run.info.run_id, "doctor.txt", folder))
-                if path.read_text() != "written by doctor":
+                if path.read_text(encoding="utf-8") != "written by doctor":
                     raise Trouble(f"{location} is not what was written", "look at the log of the S3 server")
             listed = [each.path for each in client.list_artifacts(run.info.run_id)]
     finally:

@@ -18,6 +18,7 @@ from include.churn.features import check_features
 from include.errors import ConfigurationError, InputError
 from include.holdout import in_holdout
 from include.object_store import sha256_hex
+from include.promotion import MINIMUM_HOLDOUT_ROWS
 
 KEY = "customer_id"
 FEATURE_COLUMNS = ["number_of_orders", "customer_lifetime_value"]
@@ -44,6 +45,8 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 def split(features: pd.DataFrame, share: float = HOLDOUT_SHARE, *, folds: int = 5) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Set rows aside for the final test: those whose customer_id a hash picks, so that no customer ever changes sides.
 
+    What the two parts must hold for a model to be trained, measured, and judged by the gate is checked here.
+
     Stratified as far as a hash allows: it knows nothing of the label, so each class is held out with the same expected
     share, and the shares that come out differ by chance, the less the more customers there are. Anything that evens them
     out would have to look at the other rows, or move a customer when the label changes.
@@ -57,7 +60,8 @@ def split(features: pd.DataFrame, share: float = HOLDOUT_SHARE, *, folds: int = 
         Training rows and held-out rows, each sorted by customer_id.
 
     Raises:
-        InputError: if the features are bad, of one class only, or too few in either part.
+        InputError: if the features are bad, of one class only, or too few in either part: to train on, for the folds, or
+            to be judged by (MINIMUM_HOLDOUT_ROWS).
         ConfigurationError: if share is not between 0 and 1.
 
     """
@@ -67,13 +71,13 @@ def split(features: pd.DataFrame, share: float = HOLDOUT_SHARE, *, folds: int = 
     held_out = in_holdout(rows[KEY], share=share, salt=HOLDOUT_SALT)
     training, holdout = rows[~held_out].reset_index(drop=True), rows[held_out].reset_index(drop=True)
     (stayed, churned), (stayed_out, churned_out) = (_count_classes(part) for part in (training, holdout))
-    if min(stayed, churned) < folds or min(stayed_out, churned_out) < 1:
+    if len(holdout) < MINIMUM_HOLDOUT_ROWS or min(stayed, churned) < folds or min(stayed_out, churned_out) < 1:
         raise InputError(
             f"Column churned: {churned + churned_out} of {len(rows)} customers have churned (1), {stayed + stayed_out} have "
             f"not (0). Of these a hash of customer_id holds out {churned_out} and {stayed_out}, which leaves {churned} and "
-            f"{stayed} to train on. Needed are at least 1 of each held out, and {folds} of each to train on, for a "
-            f"cross-validation in {folds} parts. Load more customers, or choose an as-of date at which some have churned "
-            "and others have not."
+            f"{stayed} to train on. Needed are at least 1 of each held out, and {MINIMUM_HOLDOUT_ROWS} in all, for the "
+            f"comparison with the champion, and {folds} of each to train on, for a cross-validation in {folds} parts. Load "
+            "more customers, or choose an as-of date at which some have churned and others have not."
         )
     return training, holdout
 
@@ -230,10 +234,11 @@ def _measure_auc(model: RandomForestClassifier, rows: pd.DataFrame) -> float:
 
 
 def predict_probability(model: RandomForestClassifier, features: pd.DataFrame) -> np.ndarray:
-    """Predict for each row the probability of churned = 1, found by the class and not by its place; shape (n,).
+    """Predict for each row the probability of churned = 1, found by the class and not by its place; 0 to 1, shape (n,).
 
     Raises:
-        InputError: if the model does not know the class 1 or was trained on other columns.
+        InputError: if the model does not know the class 1, was trained on other columns, or predicts anything but
+            probabilities.
 
     """
     classes = list(model.classes_)
@@ -242,7 +247,10 @@ def predict_probability(model: RandomForestClassifier, features: pd.DataFrame) -
     columns = list(getattr(model, "feature_names_in_", []))
     if columns != FEATURE_COLUMNS:
         raise InputError(f"The model was trained on the columns {columns}, not on {FEATURE_COLUMNS}. Train it again.")
-    return model.predict_proba(features[FEATURE_COLUMNS])[:, classes.index(1)]
+    probability = model.predict_proba(features[FEATURE_COLUMNS])[:, classes.index(1)]
+    if wrong := int((~((probability >= 0) & (probability <= 1))).sum()):  # so is NaN
+        raise InputError(f"{wrong} of the model's {len(probability)} predictions are no probabilities. Train it again.")
+    return probability
 
 
 def evaluate(model: RandomForestClassifier, rows: pd.DataFrame, *, prefix: str) -> dict[str, float]:
@@ -300,7 +308,7 @@ def squared_errors(model: RandomForestClassifier, rows: pd.DataFrame) -> np.ndar
 
 
 def baseline_squared_errors(training_rows: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
-    """The same of the trivial answer, the share of the churned among the training rows for everybody; shape (n,)."""
+    """The same of the baseline, the share of the churned among the training rows for everybody; 0 to 1, shape (n,)."""
     return (training_rows[TARGET].mean() - rows[TARGET].to_numpy()) ** 2
 
 

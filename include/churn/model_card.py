@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+CARD_FILE = "model_card.md"
 CARD = """# {name}, model {inputs}
 
 Probability that a customer of the shop has churned, from {columns}. Churned means: the last month paid for is over by the

@@ -2,7 +2,7 @@
 
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from include.errors import InputError
 from include.object_store import read_object, write_object
@@ -22,8 +22,8 @@ class StoredObject(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    uri: str
-    sha256: str
+    uri: str = Field(pattern="^s3://[^/]+/.+$")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
     @classmethod
     def write(cls, uri: str, data: bytes) -> "StoredObject":
@@ -43,7 +43,8 @@ class TrainedModel(BaseModel):
     model: StoredObject
     columns: list[str]
     training_customers: StoredObject
-    """Parquet, column customer_id: whom the model was trained on."""
+    """Parquet, which rows the model was trained on: customer_id, and row_sha256 over the key and ``columns``. Records of
+    earlier versions have customer_id only."""
     drift_reference: StoredObject
     """Parquet, the feature columns of training rows: what batches to be scored are compared with."""
     dag_run: str
@@ -72,8 +73,17 @@ class Champion(BaseModel):
     outcome: str
     reason: str
     figures: dict[str, float] = {}
+    champion_before: str = "unknown"
+    """The version in whose place it came, "none", or why that one could not be used; "unknown" in earlier records."""
     dag_run: str
     """The DAG run that made it the champion."""
+
+    @model_validator(mode="after")
+    def _is_of_one_model(self) -> "Champion":
+        """Else its version would name another model than the one that scores."""
+        if self.reference.sha256 != self.trained.model.sha256:
+            raise ValueError("reference and trained.model are of different models")
+        return self
 
     @property
     def version(self) -> str:
@@ -81,9 +91,24 @@ class Champion(BaseModel):
         known = f":{self.reference.version}" if self.reference.version else f"@sha256:{self.reference.sha256[:12]}"
         return f"{self.reference.name}{known}"
 
-    def handed_over(self) -> dict[str, Any]:
+
+class HandOver(BaseModel):
+    """Who scores the customers of a DAG run, and whether those probabilities are worth anything."""
+
+    model_config = ConfigDict(frozen=True)
+
+    champion: Champion | None
+    """None where its record cannot be read."""
+    trained_online: bool | None = None
+    """Whether this DAG run has trained a model online or offline; None where it has trained none, and so has no run in W&B."""
+    better_than_baseline: bool | None = None
+    """On the labelled customers that this DAG run holds out; None where there are none, or the champion cannot be used."""
+    doubt: str | None = None
+    """Why nobody should be scored by it, as a sentence without a full stop; None where nothing speaks against it."""
+
+    def dump(self) -> dict[str, Any]:
         """What later tasks need of it, small enough for Airflow's database."""
-        return self.model_dump(exclude={"trained": {"config", "metrics", "plots"}})
+        return self.model_dump(exclude={"champion": {"trained": {"config", "metrics", "plots"}}})
 
 
 def parse_record(kind: type[Record], content: bytes | str, name: str) -> Record:

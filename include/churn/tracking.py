@@ -10,14 +10,15 @@ from typing import Any
 import pandas as pd
 
 from include.churn import model as churn_model
-from include.churn import plots
-from include.churn.champion import CARD_FILE, RUN_NAME, require_same_mode
-from include.churn.model_card import render_card
-from include.churn.records import Champion, StoredObject, TrainedModel, churn_folder, parse_record
-from include.drift import DriftReport, compare, reference_rows, render_report
+from include.churn.champion import RUN_NAME, require_same_mode
+from include.churn.model_card import CARD_FILE, render_card
+from include.churn.model_folder import ABOUT_FILE, MODEL_FILE, SEED, dump_record, find_model, make_model
+from include.churn.records import Champion, HandOver, churn_folder
+from include.churn.training_rows import mark_training_rows
+from include.drift import DriftReport, compare, render_report
 from include.errors import InputError
 from include.links import ObjectsLink, WandbRunLink, object_url, record_link
-from include.object_store import object_path, sha256_hex, write_object
+from include.object_store import sha256_hex, write_object
 from include.provenance import code_digest, lock_digest
 from include.run_key import run_key
 from include.settings import settings
@@ -28,9 +29,6 @@ from include.wandb_tracking.target import run_id_for
 
 log = logging.getLogger(__name__)
 
-SEED = 42
-MODEL_FILE = "model.skops"
-ABOUT_FILE = "about.json"
 RUN_TAGS = ("churn", "airflow")
 
 
@@ -78,7 +76,7 @@ def train(
     }
     digests = digest_inputs(pd.concat([training, holdout]).sort_values(churn_model.KEY), config)
     folder = f"{churn_folder()}/models/{digests['inputs_sha256'][:16]}"
-    if found := find_model(folder):
+    if found := find_model(folder, digests):
         about, contents = found
         log.info("The same customers, parameters, code and packages: using the model of run %s", about.dag_run)
     else:
@@ -91,8 +89,12 @@ def train(
     recorded = config | digests | {f"{name}_csv_sha256": digest for name, digest in files.items()}
     recorded |= {"as_of_date": as_of_date or "latest date in the data", "dag_run": dag_run}
     with tracked_run(run_id, job_type="train", group=dag_run, config=recorded, name=RUN_NAME, tags=RUN_TAGS) as tracked:
-        tracked.run.log(about.metrics)
-        log_images(tracked, {name: contents[name] for name in about.plots})
+        # a retry continues the run: what an earlier try has logged would be there twice
+        if any(tracked.run.summary.get(name) != value for name, value in about.metrics.items()):
+            tracked.run.log(about.metrics)
+        images = {name: contents[name] for name in about.plots}
+        if any(_image_digest(tracked, name) != sha256_hex(png) for name, png in images.items()):
+            log_images(tracked, images)
         card = render_card(about.model_dump(), settings.churn.artifact_name)
         reference = publish_model(
             tracked,
@@ -108,7 +110,7 @@ def train(
         where = tracked.link or str(tracked.folder)
         server = tracked.target.base_url if tracked.online else None
     return {
-        "about": {"uri": f"{folder}/{ABOUT_FILE}", "sha256": sha256_hex(_dump(about))},
+        "about": {"uri": f"{folder}/{ABOUT_FILE}", "sha256": sha256_hex(dump_record(about))},
         "model_uri": about.model.uri,
         "sha256": about.model.sha256,
         "reference": asdict(reference),
@@ -120,6 +122,11 @@ def train(
     }
 
 
+def _image_digest(tracked: TrackedRun, name: str) -> str | None:
+    """SHA-256 of the image that the run has under this name; None where it has none."""
+    return (tracked.run.summary.get(name) or {}).get("sha256")
+
+
 def digest_inputs(features: pd.DataFrame, config: dict[str, Any]) -> dict[str, str]:
     """Digests of all that a model is made from, each by itself and together."""
     digests = {
@@ -128,59 +135,6 @@ def digest_inputs(features: pd.DataFrame, config: dict[str, Any]) -> dict[str, s
         "lock_sha256": lock_digest(),
     }
     return digests | {"inputs_sha256": sha256_hex(json.dumps([digests, config], sort_keys=True).encode())}
-
-
-def find_model(folder: str) -> tuple[TrainedModel, dict[str, bytes]] | None:
-    """The model in the folder with its plots by name, if it is complete and undamaged."""
-    uri = f"{folder}/{ABOUT_FILE}"
-    try:
-        content = object_path(uri).read_bytes()
-    except FileNotFoundError:
-        return None
-    try:
-        about = parse_record(TrainedModel, content, uri)
-        for each in (about.drift_reference, about.training_customers):
-            each.read()
-        contents = {name: plot.read() for name, plot in about.plots.items()}
-        return about, contents | {MODEL_FILE: about.model.read()}
-    except InputError as error:
-        log.warning("There is a model made of the same, but it is damaged, so it is made again: %s", error)
-        return None
-
-
-def make_model(
-    folder: str,
-    training: pd.DataFrame,
-    holdout: pd.DataFrame,
-    hyper_parameters: dict[str, Any],
-    config: dict[str, Any],
-    digests: dict[str, str],
-    dag_run: str,
-) -> tuple[TrainedModel, dict[str, bytes]]:
-    """Train, measure, draw, and write it all into the folder; the record comes last and makes it complete."""
-    metrics = churn_model.cross_validate(training, hyper_parameters, seed=SEED)
-    model = churn_model.train(training, hyper_parameters, seed=SEED)
-    metrics |= churn_model.evaluate(model, training, prefix="training_")
-    metrics |= churn_model.evaluate(model, holdout, prefix="holdout_")
-    pictures = draw_plots(model, training, holdout, hyper_parameters)
-    content = churn_model.dump_model(model)
-    compared = reference_rows(training, SEED)[churn_model.FEATURE_COLUMNS]
-    about = TrainedModel(
-        model=StoredObject.write(f"{folder}/{MODEL_FILE}", content),
-        columns=churn_model.FEATURE_COLUMNS,
-        training_customers=StoredObject.write(
-            f"{folder}/training_customers.parquet", training[[churn_model.KEY]].to_parquet(index=False)
-        ),
-        drift_reference=StoredObject.write(f"{folder}/drift_reference.parquet", compared.to_parquet(index=False)),
-        dag_run=dag_run,
-        digests=digests,
-        config=config,
-        metrics=metrics,
-        plots={name: StoredObject.write(f"{folder}/plots/{name}.png", png) for name, png in pictures.items()},
-    )
-    write_object(f"{folder}/{CARD_FILE}", render_card(about.model_dump(), settings.churn.artifact_name).encode())
-    write_object(f"{folder}/{ABOUT_FILE}", _dump(about))
-    return about, pictures | {MODEL_FILE: content}
 
 
 def describe_metrics(metrics: dict[str, float]) -> None:
@@ -200,22 +154,6 @@ def describe_metrics(metrics: dict[str, float]) -> None:
     )
 
 
-def draw_plots(
-    model: Any, training: pd.DataFrame, holdout: pd.DataFrame, hyper_parameters: dict[str, Any]
-) -> dict[str, bytes]:
-    """The tutorial's plots and a confusion matrix as PNGs, by name."""
-    curve = churn_model.measure_learning_curve(training, hyper_parameters, seed=SEED)
-    figures = {
-        "class_proportions": plots.plot_class_proportions(training, holdout),
-        "learning_curve": plots.plot_learning_curve(curve, len(training)),
-        "roc": plots.plot_roc(model, holdout, "held-out"),
-        "precision_recall": plots.plot_precision_recall(model, holdout, "held-out"),
-        "feature_importances": plots.plot_feature_importances(model, training),
-        "confusion_matrix": plots.plot_confusion_matrix(model, holdout, "held-out"),
-    }
-    return {name: plots.figure_to_png(figure) for name, figure in figures.items()}
-
-
 def predict(
     features: pd.DataFrame, handed_over: dict[str, Any], dag_run: str, table: str, *, dag_id: str
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -225,23 +163,25 @@ def predict(
 
     Args:
         features: the customers to score, with or without label; shape (n, 3 or 4).
-        handed_over: ``champion`` as Champion.handed_over gives it; ``trained_online`` whether this DAG run has trained a
-            model online or offline, None where it has trained none and so has no run in W&B yet.
+        handed_over: see include.churn.records.HandOver; its champion is not None.
         dag_run: the DAG run's id.
         table: where the predictions will go, for the record.
         dag_id: the DAG's id; with ``dag_run`` it makes the id of the run in W&B.
 
     Returns:
-        The predictions: customer_id, churn_probability (of churned = 1), used_for_training, model_version; sorted by
-        customer_id, shape (n, 4). And what the drift check found: ``detected``, ``sentence``, ``p_value``, ``report``
-        (address), ``model_version``.
+        The predictions, sorted by customer_id, shape (n, 5): customer_id; churn_probability (of churned = 1);
+        used_for_training, whether the model was trained on this very row (missing where nobody knows); model_version;
+        better_than_baseline, the same in each row (missing where there are no labels to tell). And what the drift check
+        found: ``detected``, ``sentence``, ``p_value``, ``report`` (address), ``model_version``.
 
     """
-    champion = Champion.model_validate(handed_over["champion"])
+    scorer = HandOver.model_validate(handed_over)
+    champion = scorer.champion
+    assert champion  # fetch_champion has seen to it
     check_contract(champion, features)
-    resume = handed_over["trained_online"] is not None
+    resume = scorer.trained_online is not None
     if resume:
-        require_same_mode(handed_over["trained_online"])
+        require_same_mode(bool(scorer.trained_online))
     config = None if resume else {"dag_run": dag_run, "model_version": champion.version}
     run_id = run_id_for(dag_id, dag_run)
     with tracked_run(
@@ -255,9 +195,13 @@ def predict(
         record_link(ObjectsLink, object_url(report))
         record_link(WandbRunLink, tracked.link, said=True)
         predictions = churn_model.score(model, features)
-        known = pd.read_parquet(io.BytesIO(champion.trained.training_customers.read()))
-        predictions["used_for_training"] = predictions[churn_model.KEY].isin(known[churn_model.KEY])
+        predictions["used_for_training"] = mark_training_rows(
+            champion.trained.training_customers.read(),
+            features.sort_values(churn_model.KEY, ignore_index=True),
+            champion.trained.columns,
+        )
         predictions["model_version"] = champion.version
+        predictions["better_than_baseline"] = pd.Series(scorer.better_than_baseline, predictions.index, dtype="boolean")
         probability = predictions["churn_probability"]
         tracked.run.summary.update(
             {
@@ -266,13 +210,14 @@ def predict(
                 "predictions/above_one_half": int((probability > 0.5).sum()),
                 "predictions/table": f"{settings.churn.warehouse_schema}.{table}",
                 "predictions/model_version": champion.version,
+                **({"predictions/doubt": scorer.doubt} if scorer.doubt else {}),
                 **{f"drift/{name.removeprefix('drift_')}": value for name, value in drift.metrics().items()},
                 "drift/finding": drift.sentence,
                 "drift/report": report,
             }
         )
         if drift.drifted:
-            tracked.run.tags = (*(tracked.run.tags or ()), "drift")
+            tracked.run.tags = tuple(dict.fromkeys((*(tracked.run.tags or ()), "drift")))  # a retry may find it there
         save_files(tracked, {"drift_report.html": page})
     found = {
         "detected": drift.drifted,
@@ -312,7 +257,7 @@ def fetch_champion(tracked: TrackedRun, champion: Champion) -> bytes:
 
 
 def check_drift(champion: Champion, features: pd.DataFrame) -> tuple[DriftReport, bytes]:
-    """Compare the customers with those that the champion was trained on; the report is an HTML page."""
+    """Compare the customers with those that the champion was trained on; the report is an HTML page in UTF-8."""
     reference = pd.read_parquet(io.BytesIO(champion.trained.drift_reference.read()))
     report = compare(
         reference,
@@ -324,7 +269,3 @@ def check_drift(champion: Champion, features: pd.DataFrame) -> tuple[DriftReport
     (log.warning if report.drifted else log.info)(report.sentence)
     title = f"Drift of {len(features):,} customers against {champion.version}"
     return report, render_report(reference, features, report, title).encode()
-
-
-def _dump(about: TrainedModel) -> bytes:
-    return about.model_dump_json(indent=1).encode()

@@ -46,8 +46,8 @@ Australian Journal of Zoology 43. Animals with a missing value are left out. Whi
 of their case number and does not change when animals are added.
 
 The reference for drift checks, `drift/reference.csv`, is an artifact next to this card, and so is `training/animals.csv`: number
-and SHA-256 of each animal that was trained on. So is the plot of predictions, `plots/{plot}`, once the version is the champion and
-`predict` has run.
+and SHA-256 of each animal that was trained on. So is the plot of predictions, `plots/{plot}`, once the version is the champion
+and `predict` has run.
 """
 
 SITE_OUT = """: when each site in turn is left out of training, the error for its

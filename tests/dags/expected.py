@@ -60,9 +60,7 @@ DAGS: dict[str, dict] = {
         },
         "groups": set(),
         "outlets": {"report_drift": {"drift_detected"}},
-        "params": {
-            "source",
-        },
+        "params": {"source", "score_anyway"},
     },
     "customer_analytics": {
         "schedule": set(),
@@ -90,13 +88,7 @@ DAGS: dict[str, dict] = {
         },
         "groups": {"extract_and_load", "transform", "left_out", "promote_model"},
         "outlets": {"report_drift": {"drift_detected"}},
-        "params": {
-            "source",
-            "score_only",
-            "predictions_table",
-            "as_of_date",
-            "hyper_parameters",
-        },
+        "params": {"source", "score_only", "score_anyway", "predictions_table", "as_of_date", "hyper_parameters"},
     },
     "doctor": {"schedule": set(), "tasks": {"check"}, "groups": set(), "outlets": {}, "params": set()},
 }

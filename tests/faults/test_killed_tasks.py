@@ -133,7 +133,7 @@ def test_champion_loads_and_predicts(breakable, killed):
 def test_customers_are_in_the_tables_once(breakable, killed):
     schema = settings.churn.warehouse_schema
     assert counted(breakable, TABLE) == {(200, 200)}
-    left = f"SELECT count(*) FROM pg_tables WHERE schemaname = '{schema}' AND tablename = '{TABLE}_next'"
+    left = f"SELECT count(*) FROM pg_tables WHERE schemaname = '{schema}' AND tablename = 'next_{TABLE}'"
     assert breakable.query(left, database="warehouse") == [(0,)]
 
 

@@ -1,12 +1,15 @@
 """The churn pipeline's runs, made once by the real scheduler; the tests read what came of them.
 
 The fixtures build on one another, because each run finds the champion that the former ones have left: ``first``,
-``together``, ``others``, and only then runs on bad input and, with the DAG ``paused``, those in another process.
+``together``, ``others``, and only then runs on bad input, ``foreign``, and, with the DAG ``paused``, those in another process.
 """
 
+import logging
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,6 +17,7 @@ from include.settings import INCLUDE, settings
 
 if TYPE_CHECKING:
     from tests.integration.churn.runs import Churn, ChurnRun
+    from tests.integration.churn.shop import Shop
     from tests.support.local_stack import RunningStack
 
 SHIPPED = INCLUDE / settings.churn.data_dir
@@ -93,8 +97,58 @@ def at_last(churn: "Churn", others: "ChurnRun") -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def foreign(churn: "Churn", at_last: dict[str, Any], shipped: Callable[[], dict[str, pd.DataFrame]]) -> "ChurnRun":
+    """A run on another shop with the same ids, in which nothing tells who leaves: the subscriptions belong to others."""
+    tables = shipped()
+    ids = tables["customers"]["customer_id"]
+    others = dict(zip(ids, np.random.default_rng(6).permutation(ids), strict=True))
+    periods = tables["subscription_periods"]
+    tables["subscription_periods"] = periods.assign(customer_id=periods["customer_id"].map(others))
+    return churn.run("failed", source=churn.put_folder("foreign", tables))
+
+
+@pytest.fixture(scope="session")
 def paused(churn: "Churn", at_last: dict[str, Any]) -> Iterator["Churn"]:
     """The DAG left alone by the scheduler, after all the runs above, so that another process can run it."""
     churn.pause(True)
     yield churn
     churn.pause(False)
+
+
+@pytest.fixture
+def shop(
+    stack_connections: "RunningStack",
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    caplog: pytest.LogCaptureFixture,
+) -> "Shop":
+    """A shop without any model, for tests that call what the tasks call, in this process and offline."""
+    from include.churn import champion, model_folder, records, tracking
+    from include.object_store import object_path
+    from include.settings import ChurnSettings, Settings
+    from tests.integration.churn.shop import Shop, make_customers
+
+    name = f"gate-{abs(hash(request.node.nodeid)):x}"
+    own = Settings(churn=ChurnSettings(model_bucket="churn-gate", artifact_name=name))
+    for module in (records, champion, tracking, model_folder):
+        monkeypatch.setattr(module, "settings", own)
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    buckets = [bucket["Name"] for bucket in stack_connections.s3.list_buckets()["Buckets"]]
+    if "churn-gate" not in buckets:
+        stack_connections.s3.create_bucket(Bucket="churn-gate")
+    object_path(champion.champion_uri()).exists()  # Airflow sets up its logging, so that caplog can do so after it
+    caplog.set_level(logging.INFO)
+    return Shop(stack_connections.s3, make_customers(600), records.churn_folder())
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are made without what takes long and is not looked at here."""
+    from include.churn import model
+
+    measured = {"cv_roc_auc_mean": 0.5, "cv_roc_auc_std": 0.1, "cv_parts": 5.0}
+    monkeypatch.setattr(model, "cross_validate", lambda *_, **__: dict(measured))
+    monkeypatch.setattr("include.churn.model_folder.draw_plots", lambda *_: {"roc": b"picture", "curve": b"picture 2"})
+    monkeypatch.setattr("include.churn.tracking.log_images", lambda *_: None)
+    monkeypatch.setattr("include.churn.tracking.render_report", lambda *_: "<html>")

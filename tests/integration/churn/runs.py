@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +67,7 @@ class Churn:
         answer = self.stack.airflow._client.patch(f"/dags/{DAG}", json={"is_paused": paused})
         assert answer.status_code == 200
 
-    def put_folder(self, name: str, files: dict[str, bytes | pd.DataFrame]) -> str:
+    def put_folder(self, name: str, files: Mapping[str, bytes | pd.DataFrame]) -> str:
         """Put <table>.csv files into a folder of the bucket, and return its address."""
         for table, content in files.items():
             body = content if isinstance(content, bytes) else content.to_csv(index=False).encode()

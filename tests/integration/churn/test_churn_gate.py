@@ -4,109 +4,26 @@ The tests call what the task calls, so that each can have its own champion, belo
 """
 
 import json
-import logging
-from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
-import pandas as pd
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 from skops import io as skops_io
 
 from include.churn import champion as gate
 from include.churn import model as churn_model
-from include.churn import records, tracking
-from include.churn.records import StoredObject, TrainedModel
+from include.churn import tracking
+from include.churn.records import StoredObject
 from include.errors import InputError
 from include.object_store import object_path, write_object
-from include.settings import ChurnSettings, Settings
-from include.wandb_tracking.models import ModelReference
-from include.wandb_tracking.target import run_id_for
 from tests.fakes.wandb_server import KEY, FakeWandb
+from tests.integration.churn.shop import DAG, RUN, make_customers, of_another_shop
+
+PROJECT = Path(__file__).parents[3]
 
 GOOD = {"n_estimators": 40}
 BAD = {"n_estimators": 1, "max_depth": 1, "max_features": 1}
-RUN = "manual__2026-01-01"
-DAG = "customer_analytics"
-
-
-def make_customers(count: int, seed: int = 5) -> pd.DataFrame:
-    """Customers of whom those with fewer orders leave more often."""
-    rng = np.random.default_rng(seed)
-    orders = rng.poisson(3, count)
-    return pd.DataFrame(
-        {
-            "customer_id": np.arange(1, count + 1),
-            "number_of_orders": orders,
-            "customer_lifetime_value": (orders * rng.uniform(5, 30, count)).round(2),
-            "churned": (rng.random(count) < 1 / (1 + np.exp(1.5 * (orders - 3)))).astype(int),
-        }
-    )
-
-
-@dataclass
-class Shop:
-    """Customers, and the models that were made of them below one folder."""
-
-    features: pd.DataFrame
-    folder: str
-
-    def publish(self, hyper_parameters, features=None, content=None, **changes):
-        """Lay down a model as the task ``train`` does, without what takes long; return what it hands over."""
-        training, holdout = churn_model.split(self.features if features is None else features)
-        model = churn_model.train(training, hyper_parameters, seed=1)
-        config = churn_model.make_classifier(hyper_parameters, seed=1).get_params() | {"holdout_salt": "churn-v1"}
-        digests = tracking.digest_inputs(training, config)
-        folder = f"{self.folder}/models/{digests['inputs_sha256'][:16]}"
-        metrics = {"cv_roc_auc_mean": 0.5, "cv_roc_auc_std": 0.1, "cv_parts": 5.0}
-        metrics |= churn_model.evaluate(model, training, prefix="training_")
-        metrics |= churn_model.evaluate(model, holdout, prefix="holdout_")
-        stored = StoredObject.write(f"{folder}/model.skops", content or churn_model.dump_model(model))
-        about = TrainedModel(
-            model=stored,
-            columns=churn_model.FEATURE_COLUMNS,
-            training_customers=stored,
-            drift_reference=stored,
-            dag_run=RUN,
-            digests=digests,
-            config=config,
-            metrics=metrics,
-        ).model_copy(update=changes)
-        data = about.model_dump_json().encode()
-        reference = ModelReference("churn_classifier", "model.skops", "d", stored.sha256)
-        return {
-            "about": {"uri": f"{folder}/about.json", "sha256": write_object(f"{folder}/about.json", data)},
-            "sha256": stored.sha256,
-            "reference": asdict(reference),
-            "server": None,
-            "wandb_run_id": run_id_for(DAG, RUN),
-            "wandb_run": "/somewhere",
-        }
-
-    def judge(self, trained, features=None):
-        return gate.judge(self.features if features is None else features, trained, RUN)
-
-    def champion(self):
-        return json.loads(object_path(gate.champion_uri()).read_bytes())
-
-    def record(self, trained):
-        folder = trained["about"]["uri"].rpartition("/")[0]
-        return json.loads(object_path(f"{folder}/gate/{RUN}.json").read_bytes())
-
-
-@pytest.fixture
-def shop(stack_connections, monkeypatch, tmp_path, request, caplog):
-    name = f"gate-{abs(hash(request.node.name)):x}"
-    own = Settings(churn=ChurnSettings(model_bucket="churn-gate", artifact_name=name))
-    for module in (records, gate, tracking):
-        monkeypatch.setattr(module, "settings", own)
-    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
-    buckets = [bucket["Name"] for bucket in stack_connections.s3.list_buckets()["Buckets"]]
-    if "churn-gate" not in buckets:
-        stack_connections.s3.create_bucket(Bucket="churn-gate")
-    object_path(gate.champion_uri()).exists()  # Airflow sets up its logging, so that caplog can do so after it
-    caplog.set_level(logging.INFO)
-    return Shop(make_customers(600), records.churn_folder())
 
 
 @pytest.fixture
@@ -118,15 +35,16 @@ def reigning(shop):
 
 
 def assert_decided(shop, decided, trained, outcome, promoted, words, caplog):
-    decision, champion = decided
+    decision, handed_over = decided
     assert (decision.outcome, decision.promoted) == (outcome, promoted)
     assert words in decision.reason
     version = f"churn_classifier@sha256:{trained['sha256'][:12]}"
     assert f"{version} is {decision.reason}" in caplog.text
     assert shop.record(trained)["outcome"] == outcome
+    assert shop.card(trained).count(decision.reason) == 1
     if promoted:
-        assert champion is not None
-        assert champion.version == version
+        assert handed_over.champion.version == version
+        assert (handed_over.better_than_baseline, handed_over.doubt) == (True, None)
         assert shop.champion()["trained"]["model"]["sha256"] == trained["sha256"]
         assert shop.champion()["reason"] == decision.reason
 
@@ -153,7 +71,8 @@ def test_worse(shop, reigning, caplog):
     trained = shop.publish(BAD)
     decided = shop.judge(trained)
     assert_decided(shop, decided, trained, "worse", False, "rejected: worse by more than the margin", caplog)
-    assert decided[1].trained.model.sha256 == reigning["sha256"]
+    assert decided[1].champion.trained.model.sha256 == reigning["sha256"]
+    assert (decided[1].better_than_baseline, decided[1].doubt) == (True, None)
     assert shop.champion() == before
     assert f"The champion stays: churn_classifier@sha256:{reigning['sha256'][:12]}" in caplog.text
 
@@ -169,13 +88,15 @@ def test_worse_than_the_trivial_answer_and_no_champion(shop, caplog):
         gate.champion_for_scoring()
 
 
-def test_the_same_model_again_changes_nothing(shop, reigning, caplog):
+def test_the_same_model_of_another_run_changes_nothing(shop, reigning, caplog):
     before = shop.champion()
-    decision, _ = shop.judge(shop.publish(GOOD))
+    decision, handed_over = shop.judge(shop.publish(GOOD), dag_run="another")
     assert (decision.outcome, decision.promoted) == ("champion_already", True)
+    assert handed_over.better_than_baseline is True
     assert "is the champion already" in caplog.text
     assert shop.champion() == before
     assert shop.record(reigning)["outcome"] == "first_model"
+    assert "promoted: beats the trivial answer, and there is no champion" in shop.card(reigning)
 
 
 def test_champion_whose_object_is_gone(shop, reigning, caplog):
@@ -201,18 +122,14 @@ def test_champion_that_holds_types_that_are_not_trusted(shop, reigning, caplog):
     model = RandomForestClassifier(5).fit(training[churn_model.FEATURE_COLUMNS], training["churned"])
     model.note = Stranger()
     evil = StoredObject.write(f"{shop.folder}/evil.skops", skops_io.dumps(model))
-    changed = shop.champion()
-    changed["trained"]["model"] = evil.model_dump()
-    write_object(gate.champion_uri(), json.dumps(changed).encode())
+    shop.edit_champion(model=evil.model_dump())
     trained = shop.publish(BAD)
     assert_decided(shop, shop.judge(trained), trained, "champion_unusable", True, "cannot be loaded", caplog)
     assert "Stranger" in caplog.text
 
 
 def test_champion_with_other_columns(shop, reigning, caplog):
-    changed = shop.champion()
-    changed["trained"]["columns"] = ["number_of_orders", "age"]
-    write_object(gate.champion_uri(), json.dumps(changed).encode())
+    shop.edit_champion(columns=["number_of_orders", "age"])
     trained = shop.publish(BAD)
     words = "takes other columns, number_of_orders, age"
     assert_decided(shop, shop.judge(trained), trained, "champion_unusable", True, words, caplog)
@@ -226,19 +143,21 @@ def test_champion_whose_record_is_damaged(shop, reigning, caplog):
     assert_decided(shop, shop.judge(trained), trained, "champion_unusable", True, "cannot be read", caplog)
 
 
-def test_holdout_too_small(shop, caplog):
+def test_too_few_to_be_judged_are_not_trained_on(shop):
+    """The gate's minimum is asked for where the number is known, or else such a model could never become the champion."""
     few = make_customers(24, seed=1)
-    trained = shop.publish(GOOD, features=few)
-    decided = shop.judge(trained, features=few)
-    assert_decided(shop, decided, trained, "holdout_too_small", False, "holdout rows cannot tell models apart", caplog)
+    with pytest.raises(InputError, match=r"holds out 6 and 3, .*at least 1 of each held out, and 10 in all"):
+        tracking.train(few, RUN, {"n_estimators": 5}, None, {}, dag_id=DAG)
+    assert shop.objects() == {}
 
 
 def test_a_champion_made_offline_is_known_by_its_version_once_it_is_published(shop, reigning, monkeypatch):
     """What online publishing adds; the server's part is in test_churn_online."""
     trained = shop.publish(GOOD)
     online = {**trained["reference"], "version": "v0", "qualified_name": "acme/customer_churn/churn_classifier:v0"}
-    _, champion = shop.judge(trained | {"reference": online, "server": "http://somewhere", "wandb_run": "http://run"})
-    assert champion.version == "churn_classifier:v0"
+    published = trained | {"reference": online, "server": "http://somewhere", "wandb_run": "http://run"}
+    _, handed_over = shop.judge(published, dag_run="another")
+    assert handed_over.champion.version == "churn_classifier:v0"
     assert (shop.champion()["server"], shop.champion()["wandb_run"]) == ("http://somewhere", "http://run")
 
 
@@ -249,20 +168,8 @@ def test_a_key_that_came_between_train_and_gate_is_explained(shop, monkeypatch):
         shop.judge(trained)
 
 
-def test_a_model_that_was_damaged_is_made_again(shop, caplog):
-    features = make_customers(80)
-    first = tracking.train(features, RUN, {"n_estimators": 5}, None, {}, dag_id=DAG)
-    write_object(first["model_uri"], b"damaged")
-
-    again = tracking.train(features, "another run", {"n_estimators": 5}, None, {}, dag_id=DAG)
-
-    assert "it is damaged, so it is made again" in caplog.text
-    assert again["sha256"] == first["sha256"]
-    assert churn_model.load_model(object_path(first["model_uri"]).read_bytes(), first["sha256"])
-
-
 def test_customers_that_lack_a_column_of_the_champion_are_not_scored(shop, reigning):
-    _, champion = shop.judge(shop.publish(GOOD))
+    champion = gate.champion_for_scoring()
     with pytest.raises(InputError, match=r"features lack \['customer_lifetime_value'\]"):
         tracking.check_contract(champion, shop.features.drop(columns="customer_lifetime_value"))
 
@@ -284,9 +191,8 @@ def test_a_model_that_somebody_deletes_in_wandb_is_promoted_and_scores_from_the_
         trained = tracking.train(shop.features, RUN, {"n_estimators": 5}, None, {}, dag_id=DAG)
         server.delete_versions(trained["reference"]["name"])
 
-        decision, champion = shop.judge(trained)
-        handed_over = {"champion": champion.handed_over(), "trained_online": True}
-        predictions, _ = tracking.predict(shop.features, handed_over, RUN, "pred_churn", dag_id=DAG)
+        decision, handed_over = shop.judge(trained)
+        predictions, _ = tracking.predict(shop.features, handed_over.dump(), RUN, "pred_churn", dag_id=DAG)
 
         assert decision.promoted
         assert shop.champion()["reference"] == trained["reference"]
@@ -296,3 +202,69 @@ def test_a_model_that_somebody_deletes_in_wandb_is_promoted_and_scores_from_the_
         assert f"taken from {trained['model_uri']}" in caplog.text
         assert server.run(trained["wandb_run_id"]).summary["predictions/rows"] == len(shop.features)
     assert server.problems == []
+
+
+class TestAnotherShop:
+    """Its customers have the same ids, and the champion is no better for them than the baseline."""
+
+    @pytest.fixture
+    def other(self, shop):
+        return of_another_shop(shop.features)
+
+    @pytest.fixture
+    def judged(self, shop, reigning, other):
+        trained = shop.publish(BAD, other)
+        return trained, shop.judge(trained, other)
+
+    def test_its_model_is_rejected_and_the_champion_doubted(self, shop, reigning, judged):
+        trained, (decision, handed_over) = judged
+        assert decision.outcome == "worse_than_baseline"
+        assert handed_over.better_than_baseline is False
+        version = f"churn_classifier@sha256:{reigning['sha256'][:12]}"
+        assert f"The champion {version} is no better than the baseline on the" in handed_over.doubt
+        assert decision.reason in handed_over.doubt
+        assert shop.record(trained)["doubt"] == handed_over.doubt
+        assert shop.champion()["trained"]["model"]["sha256"] == reigning["sha256"]
+
+    def test_nobody_is_scored_unless_it_is_asked_for(self, judged, caplog):
+        _, (_, handed_over) = judged
+        with pytest.raises(InputError, match=r"no better than the baseline.*stay as they are.*with score_anyway"):
+            gate.require_worth(handed_over, score_anyway=False)
+        gate.require_worth(handed_over, score_anyway=True)
+        assert f"{handed_over.doubt}. The customers are scored all the same" in caplog.text
+
+    def test_a_champion_that_cannot_be_used_scores_nobody_even_then(self, shop, reigning, other):
+        object_path(shop.champion()["trained"]["model"]["uri"]).unlink()
+        trained = shop.publish(BAD, other)
+        decision, handed_over = shop.judge(trained, other)
+        assert (decision.outcome, handed_over.better_than_baseline) == ("worse_than_baseline", None)
+        for score_anyway in (False, True):
+            with pytest.raises(
+                InputError, match=r"cannot be loaded, and the new model is rejected.*Nobody can be scored"
+            ):
+                gate.require_worth(handed_over, score_anyway=score_anyway)
+
+    def test_a_champion_whose_record_is_damaged_scores_nobody(self, shop, reigning, other):
+        write_object(gate.champion_uri(), b'{"trained":')
+        _, handed_over = shop.judge(shop.publish(BAD, other), other)
+        assert handed_over.champion is None
+        with pytest.raises(InputError, match=r"champion.json is damaged, and the new model is rejected"):
+            gate.require_worth(handed_over, score_anyway=True)
+
+
+def test_the_task_that_fetches_the_champion_follows_the_param(shop, reigning, monkeypatch):
+    from airflow.exceptions import AirflowFailException
+    from airflow.models import DagBag
+
+    fetch = DagBag(PROJECT / "dags", include_examples=False).dags["customer_analytics"].get_task("fetch_champion")
+    other = of_another_shop(shop.features)
+    _, handed_over = shop.judge(shop.publish(BAD, other), other)
+
+    def run(**params):
+        ti = SimpleNamespace(xcom_pull=lambda task_ids, key: json.loads(json.dumps(handed_over.dump())))
+        return fetch.python_callable(params={"score_only": False, "score_anyway": False} | params, ti=ti)
+
+    with pytest.raises(AirflowFailException, match="trigger with score_anyway"):
+        run()
+    assert run(score_anyway=True)["better_than_baseline"] is False
+    assert run(score_only=True)["better_than_baseline"] is None

@@ -30,7 +30,7 @@ PLOTS = {
     "feature_importances",
     "confusion_matrix",
 }
-COLUMNS = ["customer_id", "churn_probability", "used_for_training", "model_version"]
+COLUMNS = ["customer_id", "churn_probability", "used_for_training", "model_version", "better_than_baseline"]
 GATE = "promote_model.compare_with_champion"
 
 
@@ -56,6 +56,9 @@ class TestFirstRun:
             predictions["customer_id"], share=churn_model.HOLDOUT_SHARE, salt=churn_model.HOLDOUT_SALT
         )
         assert (predictions["used_for_training"] == ~held_out).all()
+
+    def test_predictions_say_that_the_champion_is_better_than_the_baseline(self, at_first):
+        assert at_first["predictions"]["pred_churn"]["better_than_baseline"].tolist() == [True] * 100
 
     def test_log_tells_who_is_held_out_and_how_good_the_model_is(self, first):
         log = first.log("train")
@@ -194,6 +197,17 @@ class TestOtherCustomers:
         assert rows["customer_id"].tolist() == list(range(1, 201))
         assert set(rows["model_version"]) == {f"churn_classifier@sha256:{first.xcom('train')['sha256'][:12]}"}
 
+    def test_only_a_row_that_is_the_same_was_trained_on(self, churn, first, others, at_first, at_last):
+        """Those of the first shop have the same ids; the same customer is one with the same id and the same features."""
+        known = at_first["predictions"]["pred_churn"].query("used_for_training")["customer_id"]
+        same = churn.features(others).merge(churn.features(first).drop(columns="churned"))["customer_id"]
+        rows = at_last["predictions"]["pred_others"]
+        assert set(rows.loc[rows["used_for_training"], "customer_id"]) == set(known) & set(same)
+        assert rows["used_for_training"].sum() < len(known) / 2
+
+    def test_nobody_knows_whether_the_champion_is_better_than_the_baseline_for_them(self, at_last):
+        assert at_last["predictions"]["pred_others"]["better_than_baseline"].isna().all()
+
     def test_their_drift_is_found_reported_and_updates_the_dataset(self, stack, others, first):
         assert others.states["report_drift"] == "success"
         drift = others.xcom("predict", "drift")
@@ -222,6 +236,14 @@ class TestMetadataDatabase:
         """Offline, and without PIPELINES_OBJECT_UI_URL."""
         links = "SELECT task_id FROM xcom WHERE run_id = %s AND key LIKE 'link.%%'"
         assert stack.query(links, others.id) == []
+
+    def test_predict_hands_over_what_it_has_found_of_drift_and_no_predictions(self, stack, first, others):
+        keys = "SELECT DISTINCT key FROM xcom WHERE dag_id = 'customer_analytics' AND task_id = 'predict'"
+        assert stack.query(keys) == [("drift",)]
+        for run in (first, others):
+            assert not [
+                key for key in stack.keys(settings.xcom_bucket) if run_key(run.id) in key and "/predict/" in key
+            ]
 
     def test_xcoms_hold_addresses_and_no_data(self, stack, others):
         rows = stack.query(

@@ -168,7 +168,9 @@ def test_certificate_of_ones_own_is_shown_by_all_parts(
     mlflow: Port, certificates: Certificates, define, monkeypatch, tmp_path, by_variable
 ):
     own = tmp_path / "own.pem"
-    own.write_text(Path(certificates.certificate).read_text() + Path(certificates.key).read_text())
+    own.write_text(
+        Path(certificates.certificate).read_text(encoding="utf-8") + Path(certificates.key).read_text(encoding="utf-8")
+    )
     greet = with_tls(certificates.certificate, certificates.key, clients=certificates.authority)
     with relaying(mlflow.number, greet) as port:
         extra = {"verify": certificates.authority}

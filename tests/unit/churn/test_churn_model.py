@@ -30,6 +30,7 @@ from include.churn.model import (
 from include.errors import ConfigurationError, InputError
 from include.holdout import in_holdout
 from include.object_store import sha256_hex
+from include.promotion import MINIMUM_HOLDOUT_ROWS
 
 SMALL = {"n_estimators": 5}
 
@@ -88,6 +89,35 @@ def test_a_part_without_a_class_or_with_too_few_rows_is_refused_with_the_counts(
     with pytest.raises(InputError, match=r"which leaves 4 and .* Load more customers"):
         split(too_few)
     assert len(split(too_few, folds=4)[0]) == len(too_few) - held_out[too_few.index].sum()
+
+
+def test_too_few_to_be_judged_are_refused_with_the_counts(features):
+    """The gate judges by 10 rows or more; a model of fewer would be trained, and never become the champion."""
+    held_out = in_holdout(features["customer_id"], share=churn_model.HOLDOUT_SHARE, salt=churn_model.HOLDOUT_SALT)
+    nine = features.drop(features.index[held_out][9:])
+    ten = features.drop(features.index[held_out][10:])
+
+    with pytest.raises(InputError, match=r"at least 1 of each held out, and 10 in all"):
+        split(nine)
+    assert len(split(ten)[1]) == MINIMUM_HOLDOUT_ROWS
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.1, 1.1])
+def test_predictions_that_are_no_probabilities_are_refused(features, wrong):
+    model = train(features, SMALL, seed=1)
+
+    class Broken:
+        classes_ = model.classes_
+        feature_names_in_ = model.feature_names_in_
+
+        def predict_proba(self, rows):
+            probabilities = model.predict_proba(rows)
+            probabilities[3, 1] = wrong
+            return probabilities
+
+    for use in (score, squared_errors, lambda *given: evaluate(*given, prefix="")):
+        with pytest.raises(InputError, match="1 of the model's 60 predictions are no probabilities"):
+            use(Broken(), features)
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, 1.5])

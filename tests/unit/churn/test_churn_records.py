@@ -1,17 +1,22 @@
 """The records of models, and the card that is made from them."""
 
+import json
+
 import pytest
 
 from include.churn.model_card import render_card
-from include.churn.records import Champion, StoredObject, TrainedModel, parse_record
+from include.churn.records import Champion, HandOver, StoredObject, TrainedModel, parse_record
 from include.errors import InputError
 from include.wandb_tracking.models import ModelReference
 
 FIGURES = ("roc_auc", "accuracy", "baseline_accuracy", "brier", "baseline_brier", "churn_share", "rows")
 
 
+SHA256 = "0123456789abcdef" * 4
+
+
 def stored(name):
-    return StoredObject(uri=f"s3://churnmodels/churn_classifier/models/abc/{name}", sha256="0" * 64)
+    return StoredObject(uri=f"s3://churnmodels/churn_classifier/models/abc/{name}", sha256=SHA256)
 
 
 @pytest.fixture
@@ -34,7 +39,7 @@ def trained():
 def champion(trained):
     return Champion(
         trained=trained,
-        reference=ModelReference("churn_classifier", "model.skops", "d", "0123456789abcdef" * 4),
+        reference=ModelReference("churn_classifier", "model.skops", "d", SHA256),
         server=None,
         wandb_run="/somewhere",
         outcome="first_model",
@@ -49,14 +54,38 @@ def test_a_champion_is_read_as_it_was_written(champion):
 
 
 def test_what_is_handed_over_is_small_and_enough_to_score_with(champion):
-    handed_over = champion.handed_over()
+    handed_over = HandOver(champion=champion, trained_online=False, better_than_baseline=False, doubt="no better")
 
-    again = Champion.model_validate(handed_over)
+    again = HandOver.model_validate(json.loads(json.dumps(handed_over.dump())))
+    assert again.champion
 
-    assert again.version == champion.version
-    assert again.trained.model == champion.trained.model
-    assert (again.trained.metrics, again.trained.plots) == ({}, {})
-    assert len(str(handed_over)) < 2500
+    assert (again.trained_online, again.better_than_baseline, again.doubt) == (False, False, "no better")
+    assert again.champion.version == champion.version
+    assert again.champion.trained.model == champion.trained.model
+    assert (again.champion.trained.metrics, again.champion.trained.plots) == ({}, {})
+    assert len(str(handed_over.dump())) < 2500
+
+
+def test_a_champion_that_nobody_can_read_is_handed_over_as_none():
+    assert HandOver.model_validate(HandOver(champion=None, doubt="damaged").dump()).champion is None
+
+
+def test_a_champion_of_an_earlier_version_is_read(champion):
+    earlier = json.loads(champion.model_dump_json())
+    del earlier["champion_before"]
+
+    assert parse_record(Champion, json.dumps(earlier), "champion.json").champion_before == "unknown"
+
+
+@pytest.mark.parametrize(
+    "uri", ["nowhere", "/etc/hostname", "gs://bucket/model", "s3://", "s3://bucket", "s3://bucket/"]
+)
+def test_what_is_no_object_of_the_store_is_no_record(champion, uri):
+    edited = json.loads(champion.model_dump_json())
+    edited["trained"]["model"]["uri"] = uri
+
+    with pytest.raises(InputError, match=r"champion.json is not what this project has written: trained.model.uri"):
+        parse_record(Champion, json.dumps(edited), "champion.json")
 
 
 def test_version_is_that_of_wandb_or_else_the_digest(champion):

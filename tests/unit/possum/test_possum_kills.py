@@ -121,7 +121,7 @@ class TestCompareWithChampion:
         def look(version: str) -> dict[str, Any]:
             assert possums.tags(version)["gate.outcome"] == "first_model"
             path = possums.client.download_artifacts(model["run_id"], "model_card.md")
-            return left(possums) | {"card": nameless(Path(path).read_text())}
+            return left(possums) | {"card": nameless(Path(path).read_text(encoding="utf-8"))}
 
         assert differences(prepare, lambda version: possums.judge(reference, version), look) == {}
 
@@ -177,13 +177,13 @@ class TestPredict:
 
     def test_add_line_to_file(self, possums, told):
         files = {name: Path(told["model_uri"], name) for name in ("requirements.txt", "conda.yaml")}
-        before = {name: path.read_text() for name, path in files.items()}
+        before = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
 
         def prepare() -> None:
             for name, path in files.items():
                 path.write_text(before[name])
 
         def look(_: None) -> dict[str, str]:
-            return {name: path.read_text() for name, path in files.items()}
+            return {name: path.read_text(encoding="utf-8") for name, path in files.items()}
 
         assert differences(prepare, lambda _: add_requirements(told["model_uri"], "boto3", "pandas"), look) == {}
