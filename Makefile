@@ -59,9 +59,16 @@ doctor: setup ## Check every service and connection, each with what mends it
 screenshots: setup ## Make the pictures of docs/images anew from the running stack (after make demo; needs Chromium)
 	@$(STACK) run tests.browser.screenshots
 
+# Two processes: one runs all tests with the shared stack, the other runs those without (tests/conftest.py)
+PYTEST := $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
 .PHONY: test
-test: setup lint ## Run the linters and all tests, on real services (TESTS=tests/unit for a part)
-	@$(PY) -m pytest $(TESTS)
+test: setup lint ## Run the linters and the tests, on real services: 8 minutes (TESTS=tests/unit for a part)
+	@$(PYTEST) -m "not faults" $(TESTS)
+
+.PHONY: test-faults
+test-faults: setup ## Run the tests that break things: every kill and outage, Celery workers, stacks of their own; 15 minutes
+	@$(PYTEST) -m faults $(TESTS)
 
 .PHONY: lint
 lint: setup ## Check style (ruff), types (mypy), workflows (actionlint), and that no secret is committed (detect-secrets)

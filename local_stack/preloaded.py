@@ -69,7 +69,8 @@ def read_once() -> None:
     kept = functools.cache(JSONFileLoader().load_file)
     JSONFileLoader.load_file = lambda _, file_path: kept(file_path)  # type: ignore[method-assign, assignment]
     # with made-up keys: without any it would look for some, at last on the network, in Amazon's cloud
-    boto3.session.Session(aws_access_key_id="-", aws_secret_access_key="-", region_name="us-east-1").client("s3")
+    session = boto3.session.Session(aws_access_key_id="-", aws_secret_access_key="-")  # noqa: S106
+    session.client("s3", region_name="us-east-1")
 
 
 def preload() -> None:

@@ -71,6 +71,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     items.sort(key=rank)  # stable: within a rank the order stays
     for item in items:
+        if "faults" in item.path.relative_to(config.rootpath).parts:
+            item.add_marker(pytest.mark.faults)
         group = "stack" if _with_session_stack(item) else item.path.relative_to(config.rootpath).as_posix()
         item.add_marker(pytest.mark.xdist_group(group))
 

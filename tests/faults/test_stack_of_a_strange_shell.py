@@ -28,6 +28,7 @@ STRAYS = {
     "PGTZ": "Mars/Olympus",
     "RCLONE_READ_ONLY": "true",
     "RCLONE_USER": "x",
+    # pragma: allowlist nextline secret, because it is made up
     "RCLONE_AUTH_KEY": "other,keys",
     "DATABRICKS_HOST": "https://databricks.example.com",
     "WANDB_RUN_ID": "another",

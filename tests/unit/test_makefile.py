@@ -58,8 +58,8 @@ def test_option_in_the_shell_has_the_prefix(clone, name):
 def test_service_and_tests_of_the_shell_change_nothing(clone):
     assert "of another program" not in make(clone, "logs", SERVICE="of another program")
     assert "s3" in make(clone, "logs", "SERVICE=s3")
-    assert "-m\npytest\ntests\n" in "\n".join(make(clone, "test", TESTS="of-another-program"))
-    assert "-m\npytest\ntests/unit\n" in "\n".join(make(clone, "test", "TESTS=tests/unit"))
+    assert "not faults\ntests\n" in "\n".join(make(clone, "test", TESTS="of-another-program"))
+    assert "not faults\ntests/unit\n" in "\n".join(make(clone, "test", "TESTS=tests/unit"))
 
 
 @pytest.mark.parametrize("name", ["PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "PYTHONWARNINGS"])

@@ -94,7 +94,16 @@ def summary() -> dict[str, Any]:
     return {key: value for key, value in found.items() if not key.startswith("_")}
 
 
-@pytest.mark.parametrize("case", ["first_model", "better", "worse", "champion_already", "worse_than_baseline"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "first_model",
+        *(
+            pytest.param(case, marks=pytest.mark.faults)
+            for case in ("better", "worse", "champion_already", "worse_than_baseline")
+        ),
+    ],
+)
 def test_the_gate_decides_the_same_and_names_one_champion(shop, check, case):
     if case == "better":
         shop.judge(shop.publish({"n_estimators": 3, "max_depth": 1}), dag_run="before")
@@ -120,6 +129,7 @@ def test_the_gate_decides_the_same_and_names_one_champion(shop, check, case):
     assert set(seen) == {case}
 
 
+@pytest.mark.faults
 def test_a_model_is_made_once(check, quick):
     few = make_customers(100)
 
@@ -132,6 +142,7 @@ def test_a_model_is_made_once(check, quick):
     assert names.count("write_bytes") == 7
 
 
+@pytest.mark.faults
 def test_predictions_replace_the_former_ones_once(shop, check, quick):
     _, handed_over = shop.judge(shop.publish(GOOD))
 
@@ -143,6 +154,7 @@ def test_predictions_replace_the_former_ones_once(shop, check, quick):
     assert "copy_expert" in check(score)
 
 
+@pytest.mark.faults
 def test_other_customers_are_scored_once(shop, check, quick):
     shop.judge(shop.publish(GOOD))
     others = shop.features.drop(columns="churned").assign(customer_lifetime_value=1.0)
@@ -157,6 +169,7 @@ def test_other_customers_are_scored_once(shop, check, quick):
     check(score)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("task", ["train", "judge", "predict"])
 def test_the_record_on_a_server_is_the_same(shop, stack, tmp_path, task):
     environ = stack.environment | {

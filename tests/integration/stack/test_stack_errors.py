@@ -225,7 +225,7 @@ def setup(clone: Path, environment: dict[str, str], **variables: str) -> subproc
 def test_help_lists_the_vocabulary(tmp_path):
     done = subprocess.run(["make", "help"], cwd=PROJECT, capture_output=True, text=True, check=True)
     listed = {line.split()[1] for line in done.stdout.splitlines()}
-    assert {"setup", "demo", "start", "stop", "status", "logs", "test", "lint", "clean"} <= listed
+    assert {"setup", "demo", "start", "stop", "status", "logs", "test", "test-faults", "lint", "clean"} <= listed
     assert all(len(line.split()) > 3 for line in done.stdout.splitlines())  # each with what it does
 
 

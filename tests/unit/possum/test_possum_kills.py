@@ -88,6 +88,7 @@ def differences(prepare: Callable[[], Any], step: Callable[[Any], Any], look: Ca
     return found
 
 
+@pytest.mark.faults
 def test_build_features(possums, animals):
     def step(_: None) -> None:
         possums.feature_eng(animals, "r")
@@ -95,6 +96,7 @@ def test_build_features(possums, animals):
     assert differences(possums.begin_afresh, step, lambda _: left(possums)) == {}
 
 
+@pytest.mark.faults
 def test_train_model(possums, animals):
     reference = possums.feature_eng(animals)
 
@@ -149,6 +151,7 @@ class TestPredict:
 
         return prepare
 
+    @pytest.mark.faults
     def test_check_drift(self, possums, told, prepare, monkeypatch):
         monkeypatch.setattr("include.possum.drift_check.render_report", lambda *_: "report")
         batch = read_batch(told, "")
@@ -158,6 +161,7 @@ class TestPredict:
 
         assert differences(prepare, step, lambda _: left(possums)) == {}
 
+    @pytest.mark.faults
     def test_plot_and_predictions(self, possums, told, prepare, monkeypatch):
         monkeypatch.setattr(results, "copy_atomically", lambda data, path: copies.append(data))
         table = pd.DataFrame({"case": range(4), "true_taill": 36.0, "predicted_taill": 37.0})
@@ -175,6 +179,7 @@ class TestPredict:
 
         assert differences(prepare, step, look) == {}
 
+    @pytest.mark.faults
     def test_add_line_to_file(self, possums, told):
         files = {name: Path(told["model_uri"], name) for name in ("requirements.txt", "conda.yaml")}
         before = {name: path.read_text(encoding="utf-8") for name, path in files.items()}
