@@ -1,3 +1,6 @@
+import errno
+from pathlib import Path
+
 import pytest
 from airflow.exceptions import ParamValidationError
 from airflow.models.param import Param
@@ -101,3 +104,17 @@ def test_param_for_a_file_refuses_a_bucket_and_other_addresses(address):
 def test_address_that_came_past_the_param_is_refused_with_the_rule(address):
     with pytest.raises(InputError, match="no address of an object: write s3://bucket/key, without '//'"):
         read_source(address)
+
+
+def test_name_that_no_file_can_have_is_refused():
+    with pytest.raises(InputError, match="is no name of a file"):
+        read_source("possum\0.csv")
+
+
+def test_disk_that_fails_is_no_bad_input(monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        read_source("possum.csv")
