@@ -59,8 +59,8 @@ doctor: setup ## Check every service and connection, each with what mends it
 screenshots: setup ## Make the pictures of docs/images anew from the running stack (after make demo; needs Chromium)
 	@$(STACK) run tests.browser.screenshots
 
-# Two processes: one runs all tests with the shared stack, the other runs those without (tests/conftest.py)
-PYTEST := $(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# Two processes: one runs all tests with the session's stack, the other those without (tests/conftest.py)
+PYTEST := $(PY) -m pytest -n 2 --no-loadscope-reorder
 
 .PHONY: test
 test: setup lint ## Run the linters and the tests, on real services: 8 minutes (TESTS=tests/unit for a part)

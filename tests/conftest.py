@@ -54,31 +54,55 @@ WITH_STACK = {"integration", "faults", "browser"}  # folders of tests
 
 # The possum pipeline's tests look at the stack's first runs of it; those that stop services come last.
 ORDER = ("tests/integration/possum", "tests/integration/churn", "tests/integration", "tests/browser", "tests/faults")
+# Tests that the session's stack is not for: they need no stack, or have one of their own.
+WITHOUT_STACK = (
+    "tests/unit",
+    "tests/dags",
+    "tests/integration/churn_sql",
+    "tests/integration/servers",
+    "tests/integration/wandb",
+    "tests/integration/stack/test_stack_errors.py",
+    "tests/faults/test_celery_workers.py",
+    "tests/faults/test_collection_in_image.py",
+    "tests/faults/test_stack_demo.py",
+    "tests/faults/test_stack_of_",
+)
 
 
+def _has_stack(nodeid: str) -> bool:
+    return not nodeid.startswith(WITHOUT_STACK)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the tests into an order, and into groups: pytest-xdist runs those of a group one after the other in one process.
+    """Mark the tests of the fault tier, and put those with the session's stack first where there are several processes.
 
-    All that use the session's stack are one group, as each process has a session of its own. It is the longest, so it comes
-    first where there are several processes, and last where one does everything.
+    They take longest, and all run in one process (pytest_xdist_make_scheduler). In a single process what is quick comes first.
     """
     several = config.getoption("numprocesses", default=None) or hasattr(config, "workerinput")
 
     def rank(item: pytest.Item) -> tuple[bool, int]:
-        path = item.path.relative_to(config.rootpath).as_posix()
-        number = next((number for number, folder in enumerate(ORDER) if path.startswith(folder)), -1)
-        return _with_session_stack(item) != bool(several), number
+        number = next((number for number, folder in enumerate(ORDER) if item.nodeid.startswith(folder)), -1)
+        return _has_stack(item.nodeid) != bool(several), number
 
-    items.sort(key=rank)  # stable: within a rank the order stays
     for item in items:
-        if "faults" in item.path.relative_to(config.rootpath).parts:
+        if item.nodeid.startswith("tests/faults"):
             item.add_marker(pytest.mark.faults)
-        group = "stack" if _with_session_stack(item) else item.path.relative_to(config.rootpath).as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
+        if not _has_stack(item.nodeid) and not item.nodeid.startswith("tests/unit"):  # there it may be another stack
+            assert "stack" not in item.fixturenames, f"WITHOUT_STACK must not list {item.nodeid}"  # type: ignore[attr-defined]
+    items.sort(key=rank)  # stable: within a rank the order stays
 
 
-def _with_session_stack(item: pytest.Item) -> bool:
-    return bool(WITH_STACK & set(item.path.parts)) and "stack" in getattr(item, "fixturenames", ())
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """All tests with the session's stack are for one process, as each process has a session of its own; others go by file."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class ByStack(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "stack" if _has_stack(nodeid) else nodeid.partition("::")[0]
+
+    return ByStack(config, log)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
