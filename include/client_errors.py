@@ -7,10 +7,10 @@ recover. No client is imported for this: errors are recognised by the package th
 import errno
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
-from include.errors import ConfigurationError, InputError
+from include.errors import ConfigurationError, InputError, chain, first_line
 from include.servers.connections import how_to_define, variable_of
 from include.settings import settings
 
@@ -35,20 +35,6 @@ PROBLEM_AND_REMEDY = (
 def explain(error: BaseException) -> Explanation | None:
     """What the error means, according to the first error in its chain that is known; None if none is."""
     return next(filter(None, map(_explain_one, chain(error))), None)
-
-
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and its causes, as in a traceback: without what ``raise ... from None`` has suppressed."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of the error's message, without the full stop."""
-    return " ".join(next(iter(str(error).strip().splitlines()), "").split()).rstrip(".")
 
 
 def package_of(error: BaseException) -> str:

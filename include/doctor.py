@@ -18,7 +18,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from include.client_errors import explain, first_line
+from include.client_errors import explain
 from include.doctor_servers import (
     START,
     Trouble,
@@ -29,7 +29,7 @@ from include.doctor_servers import (
     check_postgres,
     check_s3,
 )
-from include.errors import ConfigurationError
+from include.errors import ConfigurationError, first_line
 from include.settings import INCLUDE, settings
 
 PROJECT = INCLUDE.parent

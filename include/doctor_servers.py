@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from include.client_errors import first_line, s3_code
+from include.client_errors import s3_code
+from include.errors import first_line
 from include.servers.connections import variable_of
 from include.servers.mlflow import mlflow_server
 from include.servers.postgres import postgres_server

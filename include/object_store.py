@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from include.client_errors import BUCKET_PROBLEMS, first_line, s3_code
-from include.errors import ConfigurationError, InputError
+from include.client_errors import BUCKET_PROBLEMS, s3_code
+from include.errors import ConfigurationError, InputError, first_line
 from include.servers.s3 import s3_server
 from include.settings import settings
 

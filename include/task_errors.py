@@ -7,7 +7,8 @@ from typing import ParamSpec, TypeVar
 
 from airflow.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 
-from include.client_errors import chain, explain, package_of
+from include.client_errors import explain, package_of
+from include.errors import chain
 from include.settings import settings
 
 P = ParamSpec("P")
