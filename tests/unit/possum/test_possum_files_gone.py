@@ -90,7 +90,11 @@ DAMAGE = [
 ]
 
 
-@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize(
+    "damage",
+    [pytest.param(damage, marks=[pytest.mark.faults] if number else []) for number, damage in enumerate(DAMAGE)],
+    ids=lambda damage: damage.__name__,
+)
 def test_the_next_round_on_the_same_animals_ends_with_a_whole_champion_of_the_same_figures(possums, animals, damage):
     before = possums.whole_round(animals)
     damage(possums, before)
