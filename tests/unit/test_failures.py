@@ -2,16 +2,22 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support import failures
-from tests.support.local_stack import LocalStack
+
+if TYPE_CHECKING:
+    from tests.support.local_stack import LocalStack
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> LocalStack:
+def stack(tmp_path: Path) -> "LocalStack":
     """What a stack that has been stopped has left."""
+    pytest.importorskip("supervisor", reason="needs the local stack's packages, which the Astro image lacks: make test")
+    from tests.support.local_stack import LocalStack
+
     stack = LocalStack(tmp_path / "stack")
     logs = stack.stack.logs
     for name, content in {
@@ -27,7 +33,7 @@ def stack(tmp_path: Path) -> LocalStack:
 
 
 @pytest.fixture
-def kept(tmp_path: Path, stack: LocalStack) -> Path:
+def kept(tmp_path: Path, stack: "LocalStack") -> Path:
     test = "tests/integration/possum/test_rounds.py::test_it[a b]"
     return failures.keep(tmp_path / "failures", test, "it failed", [stack], since=1000)
 
