@@ -37,7 +37,7 @@ def code_digest(pipeline: str) -> str:
 
 
 def _shared_imports(path: Path) -> set[Path]:
-    """The modules directly in include/ that a Python file imports at its top.
+    """The modules in include/ that a Python file imports at its top.
 
     Those that a function imports do not count: links.py would bring in Weights & Biases for every pipeline.
     """
@@ -46,15 +46,12 @@ def _shared_imports(path: Path) -> set[Path]:
     modules: list[str] = []
     for node in ast.parse(path.read_bytes()).body:
         if isinstance(node, ast.ImportFrom):
-            modules += (
-                [f"{node.module}.{each.name}" for each in node.names]
-                if node.module == "include"
-                else [str(node.module)]
-            )
+            modules += [str(node.module), *(f"{node.module}.{each.name}" for each in node.names)]
         elif isinstance(node, ast.Import):
             modules += [each.name for each in node.names]
-    named = (INCLUDE / f"{name.removeprefix('include.')}.py" for name in modules if name.startswith("include."))
-    return {module for module in named if module.is_file()}
+    places = [INCLUDE.joinpath(*name.split(".")[1:]) for name in modules if name.startswith("include.")]
+    candidates = [path for place in places for path in (place.with_suffix(".py"), place / "__init__.py")]
+    return {module for module in candidates if module.is_file()}
 
 
 @cache

@@ -21,7 +21,8 @@ def clone(tmp_path: Path) -> Path:
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / "local_stack").mkdir()
     shutil.copy(PROJECT / "Makefile", folder)
-    for program in (folder / ".venv" / "bin" / "python", folder / "local_stack" / "setup.sh"):
+    programs = [folder / ".venv" / "bin" / name for name in ("python", "actionlint")]
+    for program in (*programs, folder / "local_stack" / "setup.sh"):
         program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\nenv\n', encoding="utf-8")
         program.chmod(0o755)
     return folder

@@ -213,7 +213,7 @@ class TestEventByHand:
         assert (task["state"], task["try_number"]) == ("failed", 1)
         log = stack.airflow.log(task)
         message = log[log.index("AirflowFailException") :]
-        assert "lacks animals_sha256, animals_uri, experiment_id" in message
+        assert "lacks animals_sha256, animals_uri, baseline_loss, better_than_baseline" in message
         assert "it was probably made by hand: run the DAG that updates the dataset" in message
 
     def test_run_by_hand_passes_it_over_and_says_so(self, stack, rejected, event_by_hand):
