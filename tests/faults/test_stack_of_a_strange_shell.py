@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local_stack.config import POSTGRES_SYSTEM_USER
+from local_stack.config import MARK, POSTGRES_SYSTEM_USER
 from local_stack.processes import marked_processes
 from tests.support.local_stack import RunningStack, services, short_folder
 
@@ -136,10 +136,10 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StrangeStack]:
 
 
 def environments(stack: StrangeStack) -> Iterator[dict[str, str]]:
-    """Those of the stack's processes, without what is a process title instead."""
+    """Those of the stack's processes; PostgreSQL's children write their title over theirs."""
     for process in marked_processes(stack.stack):
         with suppress(psutil.Error):
-            if environment := process.environ():
+            if MARK in (environment := process.environ()):
                 yield environment
 
 
