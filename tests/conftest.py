@@ -113,7 +113,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 # What a failed test with a stack leaves for people (tests/support/failures.py)
 
-BEGAN = pytest.StashKey[float]()
+BEGAN: dict[Path, float] = {}  # when a module's first test began, whose fixtures may run DAGs for all of them
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -123,7 +123,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    item.stash[BEGAN] = time.time() - 1  # file systems may keep whole seconds
+    BEGAN.setdefault(item.path, time.time() - 1)  # file systems may keep whole seconds
 
 
 @pytest.hookimpl(wrapper=True)
@@ -134,7 +134,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         from tests.support import failures
 
         stacks = [stack for stack in support.LocalStack.known if stack.stack.logs.exists()]
-        failures.keep(FAILURES, item.nodeid, report.longreprtext, stacks, item.stash[BEGAN])
+        failures.keep(FAILURES, item.nodeid, report.longreprtext, stacks, BEGAN[item.path])
     return report  # type: ignore[return-value]
 
 
