@@ -26,7 +26,7 @@ def keep(folder: Path, test: str, report: str, stacks: Iterable["LocalStack"], s
         since: seconds since the epoch; task logs that were written later are kept.
 
     """
-    place = folder / re.sub(r"[^A-Za-z0-9_.-]+", "-", test.removeprefix("tests/")).strip("-")[-120:]
+    place = folder / re.sub(r"[^A-Za-z0-9_.-]+", "-", test.removeprefix("tests/")).strip("-")[:200]
     place.mkdir(parents=True, exist_ok=True)
     (place / "failure.txt").write_text(report, encoding="utf-8")
     for number, stack in enumerate(stacks, start=1):
