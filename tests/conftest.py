@@ -111,7 +111,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         print(f"Logs and screenshots of the failed tests: {FAILURES}")  # noqa: T201 (the last line, after pytest's own)
 
 
-# What a failed test with a stack leaves for people (tests/support/failures.py)
+# What a failed test with a stack leaves for people (tests/helpers/failures.py)
 
 BEGAN: dict[Path, float] = {}  # when a module's first test began, whose fixtures may run DAGs for all of them
 
@@ -131,7 +131,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report: pytest.TestReport = yield  # type: ignore[assignment]
     support = sys.modules.get("tests.support.local_stack")  # imported where a test has a stack
     if report.failed and support and WITH_STACK & set(item.path.parts):
-        from tests.support import failures
+        from tests.helpers import failures
 
         stacks = [stack for stack in support.LocalStack.known if stack.stack.logs.exists()]
         failures.keep(FAILURES, item.nodeid, report.longreprtext, stacks, BEGAN[item.path])

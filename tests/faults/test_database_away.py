@@ -1,4 +1,4 @@
-"""PostgreSQL as a whole is away for half a minute, and with it Airflow's memory, MLflow's runs and the warehouse."""
+"""PostgreSQL as a whole is unavailable for a while, and with it Airflow's memory, MLflow's runs and the warehouse."""
 
 import threading
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from tests.support.breaking import (
 from tests.support.local_stack import RunningStack, await_that, services
 from tests.support.possum_runs import Round, follow, versions_of_run
 
-AWAY = 30  # seconds
+AWAY = 12  # seconds: longer than the pause before the first retry
 TABLE = "pred_database_away"
 # the database goes when this has done everything, and its success is being recorded
 HIT = ("feature_eng", "build_features")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import failures
+from tests.helpers import failures
 
 if TYPE_CHECKING:
     from tests.support.local_stack import LocalStack

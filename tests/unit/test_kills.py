@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from tests.support.kills import Killed, kill_at, writes
+from tests.helpers.kills import Killed, kill_at, writes
 
 
 class Store:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from tests.support.kills import Target, kill_at, object_writes, writes
+from tests.helpers.kills import Target, kill_at, object_writes, writes
 
 
 def churn_writes() -> list[Target]:
@@ -34,7 +34,7 @@ def differences(
 
     Args:
         task: what is tried.
-        targets: see tests.support.kills.
+        targets: see tests.helpers.kills.
         state: all that the task leaves.
         reset: makes it what it was before the task.
         first: the first write at which the task is killed.

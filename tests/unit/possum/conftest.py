@@ -8,7 +8,7 @@ from include.possum import model
 from include.possum.features import engineer_features, fit_transformer
 from include.possum.schema import complete_rows, read_animals
 from include.settings import INCLUDE
-from tests.support.possum_offline import OfflinePossums
+from tests.helpers.possum_offline import OfflinePossums
 
 SHIPPED = INCLUDE / "possum.csv"
 

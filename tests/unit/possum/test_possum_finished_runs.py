@@ -6,7 +6,7 @@ import pytest
 
 from include import mlflow_tracking
 from include.possum import tracking
-from tests.support.kills import kill_at, mlflow_writes
+from tests.helpers.kills import kill_at, mlflow_writes
 
 
 @pytest.fixture

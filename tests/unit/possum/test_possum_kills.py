@@ -16,8 +16,8 @@ from include.possum import results
 from include.possum.drift_check import check_batch
 from include.possum.scoring import read_batch
 from include.settings import settings
-from tests.support.kills import kill_at, mlflow_writes, object_writes, writes
-from tests.support.possum_offline import OfflinePossums, context
+from tests.helpers.kills import kill_at, mlflow_writes, object_writes, writes
+from tests.helpers.possum_offline import OfflinePossums, context
 
 TARGETS = [*object_writes(), *mlflow_writes()]
 OF_ONE_RUN = re.compile(r"m-[0-9a-f]{32}|[0-9a-f]{32}\b(?![0-9a-f])|model-[0-9a-f]{8}|run-\d+")
