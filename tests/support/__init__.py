@@ -1,4 +1,4 @@
-"""What tests on a real local stack share (others: tests/helpers). Importing it skips the tests where the stack is not installed."""
+"""What tests on a real local stack share (others: tests/helpers). Importing it skips tests where no stack is installed."""
 
 import importlib.util
 
