@@ -63,11 +63,11 @@ screenshots: setup ## Make the pictures of docs/images anew from the running sta
 PYTEST := $(PY) -m pytest -n 2 --no-loadscope-reorder
 
 .PHONY: test
-test: setup lint ## Run the linters and the tests, on real services: 8 minutes (TESTS=tests/unit for a part)
+test: setup lint ## Run the linters and the tests, on real services (TESTS=tests/unit for a part)
 	@$(PYTEST) -m "not faults" $(TESTS)
 
 .PHONY: test-faults
-test-faults: setup ## Run the tests that break things: every kill and outage, Celery workers, stacks of their own; 15 minutes
+test-faults: setup ## Run the tests that break things: every kill and outage, Celery workers, stacks of their own
 	@$(PYTEST) -m faults $(TESTS)
 
 .PHONY: lint

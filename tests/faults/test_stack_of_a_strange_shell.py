@@ -172,7 +172,7 @@ def test_ignored_variables_are_told_once(strange):
 
 def test_results_are_where_they_belong(strange):
     assert "s3://data/predictions/" in strange.said
-    assert f"{strange.home}/wandb/" in strange.said.replace("\n", "")
+    assert f"{strange.home}/wandb/" in strange.said.replace("\n", ""), strange.said
     assert list((strange.home / "prediction-venvs").glob("*/bin/python"))
     assert list((strange.home / "logs" / "tasks").glob("dag_id=predict/*/task_id=run_prediction/attempt=1.log"))
 
