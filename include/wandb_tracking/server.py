@@ -68,15 +68,16 @@ def _post(target: Target, doing: str) -> Any:
             timeout=KNOCK_SECONDS,
         )
     except requests.exceptions.SSLError as error:
-        raise untrusted(target, doing, str(error)) from error
+        problem: Exception = untrusted(target, doing, str(error))
     except ValueError:  # it may quote a proxy with its password
-        raise ConfigurationError(
+        problem = ConfigurationError(
             f"WANDB_BASE_URL={target.base_url}, or the proxy before it (HTTPS_PROXY, HTTP_PROXY), is not a URL ({doing})."
-        ) from None
+        )
     except OSError as error:
-        if found := re.search(r"Tunnel connection failed: (\d{3})", str(error)):
-            raise _proxy_refuses(target, int(found[1]), doing) from error
-        raise unreachable(target, doing, str(error)) from error
+        found = re.search(r"Tunnel connection failed: (\d{3})", str(error))
+        problem = _proxy_refuses(target, int(found[1]), doing) if found else unreachable(target, doing, str(error))
+    # out here, so that no error of requests is behind it: include.task_errors would take that for MLflow's
+    raise problem
 
 
 def _is_graphql(answer: Any) -> bool:

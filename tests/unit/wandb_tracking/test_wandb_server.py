@@ -135,6 +135,13 @@ def test_https_where_there_is_none_is_no_outage():
         at(fake.url.replace("http:", "https:"))
 
 
+def test_a_server_that_is_away_is_not_taken_for_mlflow():
+    """An error of requests in the chain would have the task's log say that MLflow does not answer."""
+    with pytest.raises(TrackingUnavailable, match=r"http://127\.0\.0\.1:9 could not be reached") as raised:
+        at("http://127.0.0.1:9")
+    assert (raised.value.__cause__, raised.value.__context__) == (None, None)
+
+
 def test_a_proxy_that_is_away_is_worth_a_retry(monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     with pytest.raises(
