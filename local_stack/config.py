@@ -231,6 +231,8 @@ class Stack:
                 "parsing_processes": 1,
                 # a task without a sign of life for so long is tried again: its worker was killed
                 "scheduler_zombie_task_threshold": 60,
+                # and what a scheduler that died has left is looked for as often; by default every five minutes
+                "orphaned_tasks_check_interval": 60,
             },
             "triggerer": {"default_capacity": 10},
             **(self._celery_configuration() if self.executor == "celery" else {}),
