@@ -260,7 +260,7 @@ def test_memory_does_not_grow_with_the_file(quote):
         finally:
             tracemalloc.stop()
 
-    assert peak(900_000) < 1.2 * peak(450_000)
+    assert peak(300_000) < 1.2 * peak(150_000)
 
 
 def test_open_csv_takes_a_path_a_text_a_content_and_an_open_file(tmp_path):

@@ -1,6 +1,7 @@
-"""The fake server, and tasks that run as Airflow's do: each a process with a home folder of its own.
+"""The fake server, and tasks that run as Airflow's do: each a fork of a process that has imported what takes long.
 
-Whatever a test does, the key must not be in any file that its tasks wrote, their logs included (``Tasks.close``).
+Each has a home folder of its own. Whatever a test does, the key must not be in any file that its tasks wrote, their logs
+included (``Tasks.close``).
 """
 
 import json
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ import pytest
 
 from tests.fakes.certificates import write_certificate
 from tests.fakes.wandb_server import KEY, FakeWandb, files_with_key
+from tests.helpers import forks
 
-TESTS = Path(__file__).parents[2]
+FORKS = forks.fork_server("wandb")
 MODEL = "a model " * 1000
 PNG = (  # one black pixel
     "89504e470d0a1a0a0000000d494844520000000100000001080000000"
@@ -35,7 +38,7 @@ GRACE_SECONDS = 3  # for a process that has been told to end
 class Outcome:
     """What came of a task."""
 
-    seconds: float  # of the whole process, Python's start included
+    seconds: float  # of the whole process
     log: str
     left_behind: list[str]
     result: Any = None
@@ -48,14 +51,14 @@ class Outcome:
 class Running:
     """A task that is under way."""
 
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     home: Path
     started: float = field(default_factory=time.monotonic)
 
     def reached(self) -> None:
         """Wait until the task is at the moment at which it was told to stop."""
         while not (self.home / "reached").exists():
-            assert self.process.poll() is None, (self.home / "log").read_text()
+            assert self.process.is_alive(), (self.home / "log").read_text()
             assert time.monotonic() - self.started < 60
             time.sleep(0.02)
 
@@ -63,12 +66,18 @@ class Running:
         (self.home / "go_on").touch()
 
     def wait(self, timeout: float = 90) -> Outcome:
-        self.process.wait(timeout)
+        self.process.join(timeout)
+        assert not self.process.is_alive(), (self.home / "log").read_text()
         seconds = time.monotonic() - self.started
         log, result = (self.home / "log").read_text(), self.home / "result.json"
         outcome = json.loads(result.read_text()) if result.exists() else {"error": "killed"}
         print(f"task took {seconds:.1f} s\n{log}")  # noqa: T201 (pytest shows it if the test fails)
         return Outcome(seconds=seconds, log=log, left_behind=self.processes_left(), **outcome)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.join()
 
     def processes_left(self, grace: float = GRACE_SECONDS) -> list[str]:
         """Processes that this task started and that live on."""
@@ -102,15 +111,12 @@ class Tasks:
         own = {
             "HOME": str(home),
             "TMPDIR": str(home),
-            "PYTHONPATH": str(TESTS.parent),
             "RESULT": str(home / "result.json"),
             "WANDB_DIR": str(self.persistent),
         }
         moments = {"reached": str(home / "reached"), "go_on": str(home / "go_on")}
         given = {"run_id": "r1", "model": MODEL, "png": PNG, **moments, **given}
-        command = [sys.executable, str(Path(__file__).with_name("task.py")), step, json.dumps(given)]
-        with (home / "log").open("wb") as output:
-            process = subprocess.Popen(command, env={**kept, **own, **environ}, cwd=home, stdout=output, stderr=output)
+        process = forks.start(FORKS, "tests.integration.wandb.task", (step, given), {**kept, **own, **environ}, home)
         self._running.append(Running(process, home))
         return self._running[-1]
 
@@ -137,10 +143,8 @@ class Tasks:
 
     def close(self) -> None:
         """End what still runs, and look for the key."""
-        for task in self._running:
-            if task.process.poll() is None:
-                task.process.kill()
-                task.process.wait()
+        for each in self._running:
+            each.kill()
         assert files_with_key(self.root) == []
         assert not list(self.root.glob("home*/.netrc"))
 

@@ -1,4 +1,4 @@
-"""One task as Airflow would run it, in a process of its own: ``python task.py STEP [JSON]``.
+"""One task as Airflow would run it, in a process of its own, which is a fork of one that has imported what takes long.
 
 What a step returns goes to the file named by RESULT as JSON, and its log to stderr, as a task's log would.
 """
@@ -115,17 +115,14 @@ def _wait_for(given: dict[str, Any], moment: str = "before_publish") -> None:
             time.sleep(0.02)
 
 
-def main() -> None:
+def main(name: str, given: dict[str, Any]) -> None:
+    """Run the step of this name (tests/helpers/forks.py)."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
-    step: Callable[[dict[str, Any]], Any] = globals()[sys.argv[1]]
+    step: Callable[[dict[str, Any]], Any] = globals()[name]
     outcome: dict[str, Any] = {}
     try:
-        outcome["result"] = step(json.loads(sys.argv[2]))
+        outcome["result"] = step(given)
     except Exception as error:
         logging.exception("the task failed")
         outcome |= describe(error)
     Path(os.environ["RESULT"]).write_text(json.dumps(outcome), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -101,10 +101,9 @@ def test_an_upload_that_hangs_is_given_up(server, tasks, hasty):
 def test_a_killed_task_leaves_no_process_although_the_server_is_dead(server, tasks, hasty):
     task = tasks.start("train", hasty, stop="before_finish")
     task.reached()
-    assert len(task.processes_left(grace=0)) > 1  # its own and wandb's, so whatever is left would be found
+    assert task.processes_left(grace=0)  # wandb's, so whatever is left would be found
     server.die()
-    task.process.kill()
-    task.process.wait()
+    task.kill()
 
     assert task.processes_left(grace=10) == []
 
@@ -142,10 +141,9 @@ def test_a_download_ends_by_itself_when_its_task_was_killed(tasks, published, fa
     asked_before = len(published.server.downloads)
     task = tasks.start("predict", published.online, reference=published.reference, timeout=20)
     while len(published.server.downloads) == asked_before:
-        assert task.process.poll() is None
+        assert task.process.is_alive()
         time.sleep(0.02)
-    task.process.kill()
-    task.process.wait()
+    task.kill()
 
     assert task.processes_left(grace=0) != []
     assert task.processes_left(grace=40) == []

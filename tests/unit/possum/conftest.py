@@ -1,4 +1,6 @@
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import mlflow
 import pandas as pd
@@ -30,10 +32,19 @@ def features(complete) -> pd.DataFrame:
     return engineer_features(fit_transformer(complete), complete)
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an MLflow store with nothing in it, to be copied: making its tables takes seconds."""
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
 @pytest.fixture(scope="module")
-def experiment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def experiment(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The id of an experiment in an MLflow store of its own, which MLflow's client uses."""
     folder = tmp_path_factory.mktemp("mlflow")
+    shutil.copy(empty_store, folder)
     with pytest.MonkeyPatch.context() as patch:
         # not mlflow.set_tracking_uri, which would win over the variable in all later tests
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
