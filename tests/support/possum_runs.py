@@ -31,15 +31,6 @@ class Round:
     versions: dict[int, str]
 
 
-@dataclass(frozen=True)
-class Repeated:
-    """The first round's train run after it was cleared and ran again, and the predict run that followed."""
-
-    trained: dict[str, Any]
-    predict: str
-    versions: dict[int, str]
-
-
 def follow(stack: RunningStack, feature_eng: str, began: datetime, known: tuple[str, ...] = ()) -> Round:
     """Wait for a run of feature_eng and for the runs that follow from it, other than the known runs of train."""
     airflow = stack.airflow

@@ -1,7 +1,15 @@
-"""Bad input stops customer_analytics at once, says where it is bad, and leaves the former predictions alone."""
+"""Bad input stops customer_analytics at once, says where it is bad, and leaves the former predictions alone.
+
+One folder of bad files and one of files that make no model go through the scheduler; for the others the task's operator is
+called. What else makes no model is in tests/unit/churn/test_churn_model.py.
+"""
+
+import copy
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from airflow.exceptions import AirflowFailException
 
 from include.settings import INCLUDE, settings
 
@@ -58,82 +66,95 @@ def message(log):
 
 
 @pytest.fixture(scope="module")
-def bad_files(churn, shipped, at_last):
-    """A run for each folder, all triggered at once."""
-    started = {}
-    for folder, changes in BAD_FILES.items():
+def folders(churn, shipped):
+    """The folders' addresses."""
+
+    def put(folder, changes):
         tables = shipped()
         changed = {name: change(tables[name]) for name, (change, _) in changes.items()}
-        source = churn.put_folder(folder, {name: content for name, content in changed.items() if content is not None})
-        started[folder] = churn.trigger(source=source)
-    return {folder: churn.wait(run, "failed") for folder, run in started.items()}
+        return churn.put_folder(folder, {name: content for name, content in changed.items() if content is not None})
+
+    return {folder: put(folder, changes) for folder, changes in BAD_FILES.items()}
 
 
 @pytest.fixture(scope="module")
-def bad_data(churn, shipped, at_last):
-    """Runs whose files are right, but cannot make a model."""
+def bad_runs(churn, shipped, folders, at_last):
+    """Two runs at once: on bad files, and on files that are right, with hyper-parameters that nobody knows."""
     tables = shipped()
-    open_ended = tables["subscription_periods"].assign(end_date="")
-    few = tables["customers"].head(12)
     orphans = {
         "orders": with_value(tables["orders"], "customer_id", "999999"),
         "payments": with_value(tables["payments"], "order_id", "999999"),
+        "subscription_periods": with_value(tables["subscription_periods"], "customer_id", "999999"),
     }
-    started = {
-        "one class": churn.trigger(source=churn.put_folder("one", tables | {"subscription_periods": open_ended})),
-        "few": churn.trigger(source=churn.put_folder("few", tables | {"customers": few})),
-        "parameters": churn.trigger(
+    runs = [
+        churn.trigger(source=folders["broken"]),
+        churn.trigger(
             source=churn.put_folder("orphans", tables | orphans), hyper_parameters={"trees": 10, "n_estimators": 10}
         ),
-    }
-    return {name: churn.wait(run, "failed") for name, run in started.items()}
+    ]
+    return [churn.wait(run, "failed") for run in runs]
+
+
+@pytest.fixture(scope="module")
+def bad_files(bad_runs):
+    return bad_runs[0]
+
+
+@pytest.fixture(scope="module")
+def bad_parameters(bad_runs):
+    return bad_runs[1]
+
+
+@pytest.fixture(scope="module")
+def dag():
+    from airflow.models import DagBag
+
+    file = Path(__file__).parents[3] / "dags" / "customer_analytics.py"
+    return DagBag(file, include_examples=False).dags["customer_analytics"]
 
 
 @pytest.mark.parametrize(("folder", "name"), CASES)
-def test_the_task_fails_on_its_first_try_and_names_file_column_and_line(bad_files, folder, name):
-    run = bad_files[folder]
-    task = run.tasks[f"extract_and_load.load_{name}"]
-    assert (task["state"], task["try_number"]) == ("failed", 1)
-    said = message(run.log(f"extract_and_load.load_{name}"))
+def test_the_task_gives_up_and_names_file_column_and_line(stack_connections, dag, folders, folder, name):
+    task = copy.copy(dag.get_task(f"extract_and_load.load_{name}"))
+    task.source = f"{folders[folder]}/{name}.csv"
+    with pytest.raises(AirflowFailException) as refused:
+        task.execute({"params": {}})
     for word in [f"{name}.csv", *BAD_FILES[folder][name][1]]:
+        assert word in str(refused.value)
+
+
+@pytest.mark.parametrize("name", BAD_FILES["broken"])
+def test_the_task_fails_on_its_first_try_and_says_the_same_in_its_log(bad_files, name):
+    task = bad_files.tasks[f"extract_and_load.load_{name}"]
+    assert (task["state"], task["try_number"]) == ("failed", 1)
+    said = message(bad_files.log(f"extract_and_load.load_{name}"))
+    for word in [f"{name}.csv", *BAD_FILES["broken"][name][1]]:
         assert word in said
 
 
-@pytest.mark.parametrize("folder", BAD_FILES)
-def test_nothing_after_the_check_runs(bad_files, folder):
-    later = {name: state for name, state in bad_files[folder].states.items() if not name.startswith("extract_and_load")}
+def test_nothing_after_the_check_runs(bad_files):
+    later = {name: state for name, state in bad_files.states.items() if not name.startswith("extract_and_load")}
     assert set(later.values()) - {"success"} == {"upstream_failed"}
     # these two look at no data
     need_no_data = {"create_buckets_if_not_exists", "train_or_score"}
     assert {name for name, state in later.items() if state == "success"} == need_no_data
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("one class", ["0 of 100 customers have churned (1), 100 have not (0)", "choose an as-of date"]),
-        ("few", ["of 12 customers have churned", "Load more customers"]),
-        ("parameters", ["hyper_parameters has ['trees']", "Allowed: [", "'max_depth'"]),
-    ],
-)
-def test_what_makes_no_model_fails_at_once_with_the_reason(bad_data, name, words):
-    run = bad_data[name]
-    assert (run.states["train"], run.tasks["train"]["try_number"]) == ("failed", 1)
-    assert run.states["predict"] == "upstream_failed"
-    for word in words:
-        assert word in message(run.log("train"))
+def test_what_makes_no_model_fails_at_once_with_the_reason(bad_parameters):
+    assert (bad_parameters.states["train"], bad_parameters.tasks["train"]["try_number"]) == ("failed", 1)
+    assert bad_parameters.states["predict"] == "upstream_failed"
+    for word in ["hyper_parameters has ['trees']", "Allowed: [", "'max_depth'"]:
+        assert word in message(bad_parameters.log("train"))
 
 
-def test_rows_that_belong_to_nobody_are_counted_in_the_log(bad_data):
-    log = bad_data["parameters"].log("left_out.describe")
+def test_rows_that_belong_to_nobody_are_counted_in_the_log(bad_parameters):
+    log = bad_parameters.log("left_out.describe")
     assert "1 orders belong to customers who are not in customers.csv: left out" in log
     assert "1 payments belong to orders that are not in orders.csv: left out" in log
-    few = bad_data["few"].log("left_out.describe")
-    assert "0 orders belong to customers" not in few
-    assert "subscription periods belong to customers who are not in customers.csv: left out" in few
+    assert "1 subscription periods belong to customers who are not in customers.csv: left out" in log
 
 
-def test_predictions_champion_and_models_stay_as_they_were(churn, at_last, bad_files, bad_data):
+def test_predictions_champion_and_models_stay_as_they_were(churn, at_last, bad_runs):
     after = churn.snapshot()
     assert after["champion"] == at_last["champion"]
     assert after["models"] == at_last["models"]

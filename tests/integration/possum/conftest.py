@@ -10,7 +10,7 @@ from include.settings import INCLUDE, settings
 
 if TYPE_CHECKING:
     from tests.support.local_stack import RunningStack
-    from tests.support.possum_runs import Repeated, Round
+    from tests.support.possum_runs import Round
 
 
 @pytest.fixture(scope="session")
@@ -31,38 +31,29 @@ def first(possum_stack: "RunningStack") -> "Round":
 
 
 @pytest.fixture(scope="session")
-def overlapping(possum_stack: "RunningStack", first: "Round") -> "list[Round]":
-    """Two more rounds at the same time: on the shipped data, and on the animals without those of one site."""
-    from tests.support.possum_runs import follow
-
+def fewer_animals(possum_stack: "RunningStack", first: "Round") -> str:
+    """Address of a file with the shipped animals without those of one site, in the bucket that the first round has made."""
     animals = pd.read_csv(INCLUDE / settings.possum.file_path)
     fewer = animals[animals["site"] != 7].to_csv(index=False).encode()
     possum_stack.s3.put_object(Bucket=settings.data_bucket_name, Key="incoming/fewer.csv", Body=fewer)
-    source = f"s3://{settings.data_bucket_name}/incoming/fewer.csv"
+    return f"s3://{settings.data_bucket_name}/incoming/fewer.csv"
+
+
+@pytest.fixture(scope="session")
+def overlapping(possum_stack: "RunningStack", first: "Round", fewer_animals: str) -> "list[Round]":
+    """Two more rounds at the same time: on the shipped data, and on fewer animals."""
+    from tests.support.possum_runs import follow
+
     began = datetime.now(UTC)
     runs = [
         possum_stack.airflow.trigger("feature_eng"),
-        possum_stack.airflow.trigger_with("feature_eng", source=source),
+        possum_stack.airflow.trigger_with("feature_eng", source=fewer_animals),
     ]
     return [follow(possum_stack, run, began) for run in runs]
 
 
 @pytest.fixture(scope="session")
-def repeated(possum_stack: "RunningStack", first: "Round", overlapping: "list[Round]") -> "Repeated":
-    """The first round's train run, cleared and run again after newer rounds."""
-    from tests.support.possum_runs import Repeated, model_versions
-
-    airflow = possum_stack.airflow
-    airflow.clear("train", first.train)
-    airflow.wait_for_success("train", first.train)
-    predict = airflow.wait_for_triggered("predict", first.train, known=(first.predict,))
-    airflow.wait_for_success("predict", predict)
-    trained = airflow.xcom("train", first.train, "train_model")
-    return Repeated(trained=trained, predict=predict, versions=model_versions(possum_stack))
-
-
-@pytest.fixture(scope="session")
-def by_hand(possum_stack: "RunningStack", repeated: "Repeated") -> str:
+def by_hand(possum_stack: "RunningStack", overlapping: "list[Round]") -> str:
     """A run of predict that no dataset has triggered."""
     run = possum_stack.airflow.trigger("predict")
     possum_stack.airflow.wait_for_success("predict", run)

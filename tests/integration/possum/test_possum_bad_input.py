@@ -1,14 +1,22 @@
-"""Bad input stops feature_eng at once, says where it is bad, and changes nothing that others use."""
+"""Bad input stops feature_eng at once, says where it is bad, and changes nothing that others use.
+
+A bad file and a file that is not there go through the scheduler; of the others the task's function is called.
+"""
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
+from airflow.exceptions import AirflowFailException
 
 from include.settings import INCLUDE, settings
 from tests.support.local_stack import RunningStack
 from tests.support.possum_runs import what_bad_input_must_not_change
+
+if TYPE_CHECKING:
+    from airflow.models.dag import DAG
 
 # line of the file, header included, of the animal that gets the bad value
 LINE = 11
@@ -45,6 +53,7 @@ CASES: dict[str, tuple[bytes | None, list[str]]] = {
     "no-csv": ((INCLUDE / settings.possum.picture_path).read_bytes(), ["is no CSV but a binary file"]),
     "absent-object": (None, ["does not exist"]),
 }
+BY_THE_SCHEDULER = ("wrong-type", "absent-object")
 
 
 def state_of_the_world(stack: RunningStack) -> dict[str, Any]:
@@ -56,7 +65,7 @@ def state_of_the_world(stack: RunningStack) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class BadRuns:
-    """A run for each bad file, and what else there was before and after them."""
+    """Runs on bad files, and what else there was before and after them."""
 
     ids: dict[str, str]
     before: dict[str, Any]
@@ -64,34 +73,57 @@ class BadRuns:
 
 
 @pytest.fixture(scope="module")
-def runs(possum_stack: RunningStack, by_hand: str) -> BadRuns:
-    """One run for each bad file, all at the same time, and with the MLflow experiment deleted."""
+def addresses(possum_stack: RunningStack, first: object) -> dict[str, str]:
+    """The files, put into the bucket that the first run has made."""
+    for name, (content, _) in CASES.items():
+        if content is not None:
+            possum_stack.s3.put_object(Bucket=settings.data_bucket_name, Key=f"incoming/{name}.csv", Body=content)
+    return {name: f"s3://{settings.data_bucket_name}/incoming/{name}.csv" for name in CASES}
+
+
+@pytest.fixture(scope="module")
+def feature_eng() -> "DAG":
+    from airflow.models import DagBag
+
+    return DagBag(Path(__file__).parents[3] / "dags" / "feature_eng.py", include_examples=False).dags["feature_eng"]
+
+
+@pytest.fixture(scope="module")
+def runs(possum_stack: RunningStack, addresses: dict[str, str], by_hand: str) -> BadRuns:
+    """Two runs at the same time, and with the MLflow experiment deleted."""
     experiment = possum_stack.mlflow.get_experiment_by_name(settings.possum.experiment_name)
     assert experiment
     before = state_of_the_world(possum_stack)
     possum_stack.mlflow.delete_experiment(experiment.experiment_id)
-    started = {}
-    for name, (content, _) in CASES.items():
-        uri = f"s3://{settings.data_bucket_name}/incoming/{name}.csv"
-        if content is not None:
-            possum_stack.s3.put_object(Bucket=settings.data_bucket_name, Key=f"incoming/{name}.csv", Body=content)
-        started[name] = possum_stack.airflow.trigger_with("feature_eng", source=uri)
+    started = {
+        name: possum_stack.airflow.trigger_with("feature_eng", source=addresses[name]) for name in BY_THE_SCHEDULER
+    }
     ended = {name: possum_stack.airflow.wait("feature_eng", run)["state"] for name, run in started.items()}
     assert set(ended.values()) == {"failed"}, ended
     return BadRuns(started, before, state_of_the_world(possum_stack))
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_task_fails_on_its_first_try_and_names_file_column_and_rows(stack, runs, name):
-    task = stack.airflow.task("feature_eng", runs.ids[name], "extract_data")
-    assert (task["state"], task["try_number"]) == ("failed", 1)
-    log = stack.airflow.log(task)
-    message = log[log.index("AirflowFailException") :]
+def assert_told(message: str, name: str) -> None:
     for word in (f"s3://{settings.data_bucket_name}/incoming/{name}.csv", *CASES[name][1]):
         assert word in message
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_task_gives_up_and_names_file_column_and_rows(stack_connections, feature_eng, addresses, name):
+    with pytest.raises(AirflowFailException) as refused:
+        feature_eng.get_task("extract_data").python_callable(addresses[name])
+    assert_told(str(refused.value), name)
+
+
+@pytest.mark.parametrize("name", BY_THE_SCHEDULER)
+def test_task_fails_on_its_first_try_and_says_the_same_in_its_log(stack, runs, name):
+    task = stack.airflow.task("feature_eng", runs.ids[name], "extract_data")
+    assert (task["state"], task["try_number"]) == ("failed", 1)
+    log = stack.airflow.log(task)
+    assert_told(log[log.index("AirflowFailException") :], name)
+
+
+@pytest.mark.parametrize("name", BY_THE_SCHEDULER)
 def test_nothing_after_the_check_runs(stack, runs, name):
     states = {task["task_id"]: task["state"] for task in stack.airflow.tasks("feature_eng", runs.ids[name])}
     later = ("build_features", "save_data_to_s3", "save_animals_to_s3", "end")

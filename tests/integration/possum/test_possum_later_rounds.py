@@ -1,4 +1,4 @@
-"""After the first rounds: feature_eng again, a model that is not good enough, an event that somebody has made by hand."""
+"""After the first rounds: runs that are cleared, a model that is not good enough, an event that somebody has made by hand."""
 
 import json
 from dataclasses import dataclass
@@ -17,10 +17,13 @@ from tests.support.possum_runs import (
     champion_version,
     dataset_events,
     follow,
+    mlflow_runs,
     model_versions,
     read_csv,
     versions_of_run,
 )
+
+pytestmark = pytest.mark.faults
 
 
 def mlflow_runs_named(stack: RunningStack, name: str) -> set[str]:
@@ -63,13 +66,64 @@ class FeaturesAgain:
     round: Round
 
 
+@dataclass(frozen=True)
+class TrainAgain:
+    """The first round's train run, cleared and run again, and the predict run that followed."""
+
+    trained: dict[str, Any]
+    predict: str
+    versions: dict[int, str]
+
+
 @pytest.fixture(scope="module")
-def features_again(possum_stack: RunningStack, first: Round, by_hand: str) -> FeaturesAgain:
-    run = first.feature_eng
+def newer(possum_stack: RunningStack, first: Round, fewer_animals: str) -> Round:
+    """A round on other animals."""
+    run = possum_stack.airflow.trigger_with("feature_eng", source=fewer_animals)
+    return follow(possum_stack, run, datetime.now(UTC))
+
+
+@pytest.fixture(scope="module")
+def cleared(possum_stack: RunningStack, first: Round, newer: Round) -> tuple[FeaturesAgain, TrainAgain]:
+    """The first round's runs of feature_eng and of train are cleared at the same time, after a newer round."""
+    airflow, run = possum_stack.airflow, first.feature_eng
     before = state(possum_stack, run)
-    possum_stack.airflow.clear("feature_eng", run)
-    again = follow(possum_stack, run, datetime.now(UTC), known=(first.train,))
-    return FeaturesAgain(before, state(possum_stack, run), again)
+    airflow.clear("feature_eng", run)
+    airflow.clear("train", first.train)
+    round_again = follow(possum_stack, run, datetime.now(UTC), known=(first.train,))
+    airflow.wait_for_success("train", first.train)
+    predict = airflow.wait_for_triggered("predict", first.train, known=(first.predict,))
+    airflow.wait_for_success("predict", predict)
+    trained = airflow.xcom("train", first.train, "train_model")
+    return (
+        FeaturesAgain(before, state(possum_stack, run), round_again),
+        TrainAgain(trained, predict, model_versions(possum_stack)),
+    )
+
+
+@pytest.fixture(scope="module")
+def features_again(cleared: tuple[FeaturesAgain, TrainAgain]) -> FeaturesAgain:
+    return cleared[0]
+
+
+@pytest.fixture(scope="module")
+def train_again(cleared: tuple[FeaturesAgain, TrainAgain]) -> TrainAgain:
+    return cleared[1]
+
+
+class TestTrainAgain:
+    def test_finds_its_mlflow_run_and_makes_no_version(self, stack, first, newer, train_again):
+        assert train_again.trained == first.trained
+        assert len(mlflow_runs(stack, f"train/{first.train}/train_model")) == 1
+        versions = {versions_of_run(stack, each.trained["run_id"])[0] for each in (first, newer)}
+        assert versions <= set(train_again.versions)
+
+    def test_predict_that_follows_uses_that_runs_animals(self, stack, first, newer, train_again):
+        model = stack.airflow.xcom("predict", train_again.predict, "fetch_model_run_id", "model")
+        assert first.features.items() <= model.items()
+        assert model["animals_sha256"] != newer.model["animals_sha256"]
+
+    def test_one_version_is_in_staging(self, train_again):
+        assert list(train_again.versions.values()).count("Staging") == 1
 
 
 class TestFeatureEngAgain:

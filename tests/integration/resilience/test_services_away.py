@@ -80,36 +80,37 @@ class Trouble:
 
 @pytest.fixture(scope="module")
 def trouble(breakable: RunningStack, new_animals, new_customers) -> Trouble:
-    """One round of each pipeline, with all the troubles in their course; no task meets two: that would need more retries."""
+    """One round of each pipeline, with all the troubles in their course."""
     stack, airflow = breakable, breakable.airflow
     outages: dict[str, Outage] = {}
 
-    def hold_out(service: str, dag_id: str, run_id: str, task_id: str) -> None:
+    def hold_out(**hit: tuple[str, str, str]) -> None:
         threading.Event().wait(AWAY)
-        outages[service] = Outage(dag_id, run_id, task_id, datetime.now(UTC))
+        outages.update({service: Outage(*task, datetime.now(UTC)) for service, task in hit.items()})
 
     def somebody_waits(database: str, kind_of_lock: str) -> None:
         await_that(lambda: stack.query(WAITING, kind_of_lock, database=database), seconds=RUN_TIMEOUT, every=0.05)
 
     wait_until_idle(stack)
-    # the warehouse goes while the predictions are being replaced
-    table_lock = "SELECT pg_advisory_xact_lock(hashtext(%s))"
-    with locked(stack, "warehouse", table_lock, f"{settings.churn.warehouse_schema}.{TABLE}"):
-        churn = airflow.trigger_with("customer_analytics", source=new_customers(), predictions_table=TABLE)
-        somebody_waits("warehouse", "advisory")
-        with warehouse_away(stack):
-            hold_out("warehouse", "customer_analytics", churn, "predict")
-    airflow.wait_for_success("customer_analytics", churn)
-
-    # S3 goes before the features are written
+    # the warehouse goes while the predictions are being replaced, and S3 before the features are written
     began = datetime.now(UTC)
+    table_lock = "SELECT pg_advisory_xact_lock(hashtext(%s))"
     before = ("feature_eng", "build_features")
-    with Hold(stack, [before]) as hold:
+    with (
+        locked(stack, "warehouse", table_lock, f"{settings.churn.warehouse_schema}.{TABLE}"),
+        Hold(stack, [before]) as hold,
+    ):
+        churn = airflow.trigger_with("customer_analytics", source=new_customers(), predictions_table=TABLE)
         feature_eng = airflow.trigger_with("feature_eng", source=new_animals())
         hold.wait_for(before)
-        with away(stack, "s3"):
+        somebody_waits("warehouse", "advisory")
+        with warehouse_away(stack), away(stack, "s3"):
             hold.let_go(before)
-            hold_out("s3", "feature_eng", feature_eng, "save_data_to_s3")
+            hold_out(
+                warehouse=("customer_analytics", churn, "predict"),
+                s3=("feature_eng", feature_eng, "save_data_to_s3"),
+            )
+    airflow.wait_for_success("customer_analytics", churn)
 
     # MLflow goes while the training is being recorded
     with locked(stack, "mlflow", "LOCK TABLE metrics IN SHARE MODE"):
@@ -118,7 +119,7 @@ def trouble(breakable: RunningStack, new_animals, new_customers) -> Trouble:
         somebody_waits("mlflow", "relation")
         assert [run.info.status for run in mlflow_runs(stack, f"train/{train}/train_model")] == ["RUNNING"]
         with away(stack, "mlflow"):
-            hold_out("mlflow", "train", train, "train_model")
+            hold_out(mlflow=("train", train, "train_model"))
     airflow.wait_for_success("train", train)
 
     # the scheduler goes while the model predicts

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pandas as pd
 import pytest
+import s3fs
 from airflow.exceptions import AirflowFailException
 from airflow.utils.context import Context
 from werkzeug import Request, Response
@@ -212,7 +213,12 @@ PARTS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_certificate_that_is_not_trusted_fails_at_once_and_says_where_to_trust_it(s3_tls: Port, define, part):
+def test_certificate_that_is_not_trusted_fails_at_once_and_says_where_to_trust_it(
+    s3_tls: Port, define, monkeypatch, part
+):
+    # the clients try again by themselves, whatever the error is
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
     define(aws=aws(s3_tls.url("https")), mlflow=MLFLOW)
     with pytest.raises(
         AirflowFailException, match=r'certificate is not accepted.*"verify" in extra of connection aws_default'
