@@ -1,13 +1,16 @@
 """PostgreSQL by connections in many forms: psycopg2 and SQLAlchemy, the Astro SDK and the doctor see the same server."""
 
+import json
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pandas as pd
 import pytest
 from airflow.exceptions import AirflowFailException
+from airflow.providers.postgres.hooks.postgres import PostgresHook
 from astro.databases import create_database
 from psycopg2 import sql
 
@@ -27,6 +30,7 @@ PREDICTIONS = pd.DataFrame(
     {"customer_id": [1], "churn_probability": [0.5], "used_for_training": [True], "model_version": ["m"]}
 )
 QUERY = "SELECT 1"
+ENV_EXAMPLE = Path(__file__).parents[3] / ".env_example"
 
 
 @fail_at_once
@@ -87,6 +91,18 @@ def test_tls_that_the_server_lacks_is_refused_by_all_parts(postgres: Postgres, d
         AirflowFailException, match=r"does not support SSL.*extra of connection postgres_default.*sslmode"
     ):
         part()
+
+
+@pytest.mark.parametrize(
+    "part", [PostgresHook.get_conn, lambda hook: hook.get_sqlalchemy_engine().connect()], ids=["psycopg2", "sqlalchemy"]
+)
+def test_form_of_env_example_is_refused_by_airflows_own_hook_too(postgres: Postgres, define, part):
+    """For tasks of a user's own."""
+    line = next(line for line in ENV_EXAMPLE.read_text("utf-8").splitlines() if "db.example.com" in line)
+    example = json.loads(line.partition("=")[2])
+    define(postgres=fields(postgres, **example["extra"]))
+    with pytest.raises(Exception, match="server does not support SSL"):
+        part(PostgresHook("postgres_default"))
 
 
 def test_doctor_refuses_it_too(postgres: Postgres, define):
