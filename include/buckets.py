@@ -7,7 +7,7 @@ from botocore.exceptions import ClientError
 from include.client_errors import s3_code
 from include.errors import ConfigurationError
 from include.object_store import about_bucket, variable_of_bucket
-from include.servers.s3 import s3_server
+from include.servers.s3 import set_up_clients
 from include.task_errors import fail_at_once
 
 MADE_MEANWHILE = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")  # the second also if it belongs to another account
@@ -19,7 +19,7 @@ class EnsureBucketOperator(S3CreateBucketOperator):
     @fail_at_once
     def execute(self, context: Context) -> None:  # noqa: ARG002
         """Make the bucket unless it is there."""
-        s3_server()  # without a connection Amazon's hook would use AWS and this machine's credentials
+        set_up_clients()  # without a connection Amazon's hook would use AWS and this machine's credentials
         with about_bucket(self.bucket_name):
             self._ensure()
 

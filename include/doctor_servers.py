@@ -19,7 +19,7 @@ from include.errors import first_line
 from include.servers.connections import variable_of
 from include.servers.mlflow import mlflow_server
 from include.servers.postgres import postgres_server
-from include.servers.s3 import s3_server
+from include.servers.s3 import set_up_clients
 from include.settings import settings
 
 TIMEOUT = 5  # seconds for one answer of a service
@@ -102,7 +102,7 @@ def _s3() -> tuple[Any, str]:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from botocore.config import Config
 
-    s3_server()
+    set_up_clients()
     hook = S3Hook(aws_conn_id=settings.aws_conn_id)
     limits = Config(connect_timeout=TIMEOUT, read_timeout=TIMEOUT, retries={"total_max_attempts": 1})
     client = hook.get_client_type(config=hook.config.merge(limits))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from include.client_errors import BUCKET_PROBLEMS, s3_code
 from include.errors import ConfigurationError, InputError, first_line
-from include.servers.s3 import s3_server
+from include.servers.s3 import set_up_clients
 from include.settings import settings
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def object_path(uri: str) -> "ObjectStoragePath":
 
     if uri.startswith("s3://"):
         _check_key(uri)
-        _check_certificates()
+        _set_up_file_system()
     return ObjectStoragePath(uri, conn_id=settings.aws_conn_id)
 
 
@@ -36,11 +36,11 @@ def _check_key(uri: str) -> None:
         )
 
 
-def _check_certificates() -> None:
+def _set_up_file_system() -> None:
     """Check certificates as the connection says, which the provider's file system does not do by itself."""
     from airflow.io.store import attach
 
-    server = s3_server()
+    server = set_up_clients()
     if server.verify is not None:
         store = attach("s3", conn_id=settings.aws_conn_id)  # cached: all paths in this process use it
         store.fs.client_kwargs["verify"] = server.verify

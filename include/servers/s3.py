@@ -1,5 +1,6 @@
 """The object store behind an AWS connection."""
 
+import os
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -46,23 +47,24 @@ class S3Server:
     looked_up: str | None  # the key of extra that makes boto3 get credentials elsewhere: role_arn, profile_name
     client: dict[str, str]  # values by variable, of CLIENT_VARIABLES
 
+    @property
+    def client_variables(self) -> dict[str, str]:
+        """The variables by which any client learns what this server takes."""
+        # over HTTPS boto3 sends checksums after the data, which some S3 servers reject
+        default = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"} if self.endpoint_url else {}
+        return default | self.client
+
     def environment(self, keys: Keys | None, region: str | None) -> dict[str, str]:
         """The variables that point boto3 and MLflow's S3 client to this server. Contains credentials."""
         access_key, secret_key, session_token = keys or ("", "", "")
-        # over HTTPS boto3 sends checksums after the data, which some S3 servers reject
-        default = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"} if self.endpoint_url else {}
-        return (
-            default
-            | self.client
-            | given(
-                AWS_ACCESS_KEY_ID=access_key,
-                AWS_SECRET_ACCESS_KEY=secret_key,
-                AWS_SESSION_TOKEN=session_token,
-                AWS_DEFAULT_REGION=region,
-                AWS_CA_BUNDLE=self.verify if isinstance(self.verify, str) else None,
-                MLFLOW_S3_ENDPOINT_URL=self.endpoint_url,
-                MLFLOW_S3_IGNORE_TLS="true" if self.verify is False else None,
-            )
+        return self.client_variables | given(
+            AWS_ACCESS_KEY_ID=access_key,
+            AWS_SECRET_ACCESS_KEY=secret_key,
+            AWS_SESSION_TOKEN=session_token,
+            AWS_DEFAULT_REGION=region,
+            AWS_CA_BUNDLE=self.verify if isinstance(self.verify, str) else None,
+            MLFLOW_S3_ENDPOINT_URL=self.endpoint_url,
+            MLFLOW_S3_IGNORE_TLS="true" if self.verify is False else None,
         )
 
 
@@ -71,6 +73,13 @@ def s3_server() -> S3Server:
     from include.settings import settings
 
     return read_s3(read_connection(settings.aws_conn_id))
+
+
+def set_up_clients() -> S3Server:
+    """Let all S3 clients that this process will make send what the server takes: Amazon's hook, s3fs, the Astro SDK."""
+    server = s3_server()
+    os.environ.update(server.client_variables)
+    return server
 
 
 def read_s3(fields: Fields) -> S3Server:

@@ -1,6 +1,7 @@
 """S3 by connections in many forms: all parts of the pipelines reach the same server, or the first one says why not."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -29,6 +30,7 @@ from tests.support.servers import ACCESS_KEY, SECRET_KEY, Port, aws
 
 FRAME = pd.DataFrame({"case": [1, 2], "age": [1.5, None]})
 MODEL = "s3://mlflowdatapossums/model"
+PROJECT = Path(__file__).parents[3]
 MLFLOW = {"conn_type": "http", "host": "http://127.0.0.1:9"}  # which none of these parts calls
 
 
@@ -194,6 +196,20 @@ def test_ca_bundle_of_the_environment_serves_all_parts(
     monkeypatch.setenv("AWS_CA_BUNDLE", certificates.authority)
     define(aws=aws(s3_tls.url("https")), mlflow=MLFLOW)
     works_everywhere()
+
+
+FIRST_WRITES = {
+    "object": "from include.object_store import write_object; write_object('s3://data/first', b'1')",
+    "hook": "from include.doctor import examine; found = examine('S3 bucket data'); assert found.healthy, found",
+}
+
+
+@pytest.mark.parametrize("code", FIRST_WRITES.values(), ids=FIRST_WRITES)
+def test_first_write_of_a_process_by_https_is_as_the_server_takes_it(s3_tls: Port, define, code):
+    """In a process in which nothing has set up MLflow's client."""
+    define(aws=aws(s3_tls.url("https"), verify=False))
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def use_mlflows_client() -> None:
