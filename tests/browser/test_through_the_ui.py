@@ -47,10 +47,9 @@ def runs(airflow_pages: AirflowPages, stack: RunningStack) -> dict[str, str]:
     found = {"feature_eng": triggered[0]["dag_run_id"]}
     stack.airflow.wait_for_success("feature_eng", found["feature_eng"])
     for before, after in (("feature_eng", "train"), ("train", "predict")):
-        newest = stack.airflow.get(f"/dags/{after}/dagRuns", state="success", order_by="-start_date", limit=1)[
-            "dag_runs"
-        ]
-        found[after] = newest[0]["dag_run_id"] if newest else stack.airflow.wait_for_triggered(after, found[before])
+        runs = stack.airflow.get(f"/dags/{after}/dagRuns", state="success", order_by="-start_date")["dag_runs"]
+        newest = next((run["dag_run_id"] for run in runs if run["run_type"] == "dataset_triggered"), None)
+        found[after] = newest or stack.airflow.wait_for_triggered(after, found[before])
         stack.airflow.wait_for_success(after, found[after])
     return found
 
