@@ -107,7 +107,16 @@ class StrangeStack(RunningStack):
 
 
 @pytest.fixture(scope="module")
-def strange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StrangeStack]:
+def file_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program named file; the command lines of those that have run it are in file.log beside it."""
+    program = tmp_path_factory.mktemp("programs") / "file"
+    program.write_text('#!/bin/sh\nps -o args= -p $PPID >> "$0.log"\n', encoding="utf-8")
+    program.chmod(0o755)
+    return program
+
+
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory: pytest.TempPathFactory, file_program: Path) -> Iterator[StrangeStack]:
     folder = short_folder()
     stack = StrangeStack(folder / NAME)
     with ExitStack() as open_ones:
@@ -121,6 +130,7 @@ def strange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StrangeStack]:
             **FORMER,
             **proxies,
             **latin1(tmp_path_factory.mktemp("locale")),
+            "PATH": f"{file_program.parent}{os.pathsep}{os.environ['PATH']}",
             "NO_PROXY": "corp.example.com",
             "no_proxy": "",
             "MLFLOW_S3_IGNORE_TLS": "false",
@@ -163,6 +173,13 @@ def test_every_process_has_what_a_user_needs(strange):
 def test_nobody_else_was_called(strange):
     assert strange.proxy.calls == 0
     assert strange.elsewhere is None or strange.elsewhere.calls == 0
+
+
+def test_webserver_starts_no_program_that_airflow_could_take_for_one_of_its_workers(strange, file_program):
+    """Airflow would stop gunicorn with SIGTTIN where it is slow to start."""
+    calls = file_program.with_name("file.log").read_text("utf-8").splitlines()
+    assert calls  # of other parts
+    assert not [call for call in calls if "gunicorn" in call]
 
 
 def test_ignored_variables_are_told_once(strange):
