@@ -67,7 +67,7 @@ test: setup lint ## Run the linters and the tests, on real services (TESTS=tests
 	@$(PYTEST) -m "not faults" $(TESTS)
 
 .PHONY: test-faults
-test-faults: setup ## Run the tests that break things: every kill and outage, Celery workers, stacks of their own
+test-faults: setup ## Run the tests that break more: every kill, PostgreSQL, a full disk, Celery workers, stacks of their own
 	@$(PYTEST) -m faults $(TESTS)
 
 .PHONY: lint

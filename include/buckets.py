@@ -19,7 +19,7 @@ class EnsureBucketOperator(S3CreateBucketOperator):
     @fail_at_once
     def execute(self, context: Context) -> None:  # noqa: ARG002
         """Make the bucket unless it is there."""
-        set_up_clients()  # without a connection Amazon's hook would use AWS and this machine's credentials
+        set_up_clients()  # fails without a connection, where Amazon's hook would use AWS and this machine's credentials
         with about_bucket(self.bucket_name):
             self._ensure()
 

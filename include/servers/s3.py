@@ -49,7 +49,7 @@ class S3Server:
 
     @property
     def client_variables(self) -> dict[str, str]:
-        """The variables by which any client learns what this server takes."""
+        """The variables that tell every client what this server accepts."""
         # over HTTPS boto3 sends checksums after the data, which some S3 servers reject
         default = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"} if self.endpoint_url else {}
         return default | self.client
@@ -76,7 +76,10 @@ def s3_server() -> S3Server:
 
 
 def set_up_clients() -> S3Server:
-    """Let all S3 clients that this process will make send what the server takes: Amazon's hook, s3fs, the Astro SDK."""
+    """Make the S3 clients of this process (Amazon's hook, s3fs, the Astro SDK) send only what the server accepts.
+
+    Raises ConfigurationError as read_s3 does.
+    """
     server = s3_server()
     os.environ.update(server.client_variables)
     return server

@@ -34,9 +34,10 @@ def picture_of_failure(request: Any, airflow_pages: AirflowPages, tmp_path: Path
 
 @pytest.fixture(scope="module")
 def runs(airflow_pages: AirflowPages, stack: RunningStack) -> dict[str, str]:
-    """A run of each DAG of the possum pipeline: of feature_eng triggered in the UI, of the others the newest that there is.
+    """A run of each DAG of the possum pipeline.
 
-    Where there is none yet, those that follow from it.
+    That of feature_eng is triggered in the UI. Of the others it is the newest that a dataset has triggered, or, if there is
+    none yet, the one that follows.
     """
     stack.airflow.unpause_all(*POSSUM_DAGS)
     began = datetime.now(UTC)
@@ -47,8 +48,8 @@ def runs(airflow_pages: AirflowPages, stack: RunningStack) -> dict[str, str]:
     found = {"feature_eng": triggered[0]["dag_run_id"]}
     stack.airflow.wait_for_success("feature_eng", found["feature_eng"])
     for before, after in (("feature_eng", "train"), ("train", "predict")):
-        runs = stack.airflow.get(f"/dags/{after}/dagRuns", state="success", order_by="-start_date")["dag_runs"]
-        newest = next((run["dag_run_id"] for run in runs if run["run_type"] == "dataset_triggered"), None)
+        earlier = stack.airflow.get(f"/dags/{after}/dagRuns", state="success", order_by="-start_date")["dag_runs"]
+        newest = next((run["dag_run_id"] for run in earlier if run["run_type"] == "dataset_triggered"), None)
         found[after] = newest or stack.airflow.wait_for_triggered(after, found[before])
         stack.airflow.wait_for_success(after, found[after])
     return found

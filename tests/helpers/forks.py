@@ -13,7 +13,7 @@ from typing import Any
 
 
 def fork_server(*preloaded: str) -> ForkServerContext:
-    """The process to fork from, which imports these modules first; none that reads settings, as each fork has its own."""
+    """The process to fork from, which imports these modules first. None of them may read settings: each fork has its own."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preloaded))
     return context
@@ -22,13 +22,17 @@ def fork_server(*preloaded: str) -> ForkServerContext:
 def start(
     server: ForkServerContext, module: str, arguments: Collection[Any], environ: dict[str, str], home: Path
 ) -> BaseProcess:
-    """Call ``main`` of the module with nothing else in the environment, in the folder ``home``; output goes to its file log."""
+    """Call ``main`` of the module in a new session, with only ``environ`` as its environment, in the folder ``home``.
+
+    Its output goes to the file ``log`` there.
+    """
     process = server.Process(target=_run, args=(module, arguments, environ, home))
     process.start()
     return process
 
 
 def _run(module: str, arguments: Collection[Any], environ: dict[str, str], home: Path) -> None:
+    os.setsid()
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(home)

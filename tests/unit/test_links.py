@@ -17,6 +17,7 @@ from astro.table import Metadata, Table
 
 from include import links
 from include.settings import PipelinesSettings, Settings
+from tests.helpers.dags import load_dag
 
 PROJECT = Path(__file__).parents[2]
 TI_KEY = TaskInstanceKey("dag", "task", "run", 1, -1)
@@ -135,7 +136,7 @@ def test_buttons_that_can_lead_nowhere_are_left_out(monkeypatch, console):
 
 def test_every_task_that_writes_to_wandb_and_to_the_object_store_leads_to_both(monkeypatch, console):
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    dag = DagBag(PROJECT / "dags" / "customer_analytics.py", include_examples=False).dags["customer_analytics"]
+    dag = load_dag("customer_analytics")
     for task_id in ("train", "promote_model.compare_with_champion", "predict"):
         assert dag.get_task(task_id).extra_links == ["Objects", "W&B run"]
     assert dag.get_task("create_buckets_if_not_exists").extra_links == ["Objects"]

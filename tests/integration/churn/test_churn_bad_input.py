@@ -1,17 +1,17 @@
 """Bad input stops customer_analytics at once, says where it is bad, and leaves the former predictions alone.
 
-One folder of bad files and one of files that make no model go through the scheduler; for the others the task's operator is
-called. What else makes no model is in tests/unit/churn/test_churn_model.py.
+One folder of bad files, and a run that cannot train a model, go through the scheduler; for the others the task's operator is
+called. Other reasons why no model can be trained are in tests/unit/churn/test_churn_model.py.
 """
 
 import copy
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from airflow.exceptions import AirflowFailException
 
 from include.settings import INCLUDE, settings
+from tests.helpers.dags import load_dag
 
 LINE = 8  # of the file, header included, that gets the bad value
 
@@ -79,7 +79,7 @@ def folders(churn, shipped):
 
 @pytest.fixture(scope="module")
 def bad_runs(churn, shipped, folders, at_last):
-    """Two runs at once: on bad files, and on files that are right, with hyper-parameters that nobody knows."""
+    """Two runs at once: on bad files, and on good files with unknown hyper-parameters."""
     tables = shipped()
     orphans = {
         "orders": with_value(tables["orders"], "customer_id", "999999"),
@@ -107,10 +107,7 @@ def bad_parameters(bad_runs):
 
 @pytest.fixture(scope="module")
 def dag():
-    from airflow.models import DagBag
-
-    file = Path(__file__).parents[3] / "dags" / "customer_analytics.py"
-    return DagBag(file, include_examples=False).dags["customer_analytics"]
+    return load_dag("customer_analytics")
 
 
 @pytest.mark.parametrize(("folder", "name"), CASES)

@@ -4,7 +4,6 @@ The tests call what the task calls, so that each can have its own champion, belo
 """
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,9 +17,8 @@ from include.churn.records import StoredObject
 from include.errors import InputError
 from include.object_store import object_path, write_object
 from tests.fakes.wandb_server import KEY, FakeWandb
+from tests.helpers.dags import load_dag
 from tests.integration.churn.shop import DAG, RUN, make_customers, of_another_shop
-
-PROJECT = Path(__file__).parents[3]
 
 GOOD = {"n_estimators": 40}
 BAD = {"n_estimators": 1, "max_depth": 1, "max_features": 1}
@@ -254,9 +252,8 @@ class TestAnotherShop:
 
 def test_the_task_that_fetches_the_champion_follows_the_param(shop, reigning, monkeypatch):
     from airflow.exceptions import AirflowFailException
-    from airflow.models import DagBag
 
-    fetch = DagBag(PROJECT / "dags", include_examples=False).dags["customer_analytics"].get_task("fetch_champion")
+    fetch = load_dag("customer_analytics").get_task("fetch_champion")
     other = of_another_shop(shop.features)
     _, handed_over = shop.judge(shop.publish(BAD, other), other)
 

@@ -16,10 +16,8 @@ from types import SimpleNamespace
 import psycopg2
 import pytest
 import sqlalchemy
-from airflow.models.dagbag import DagBag
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-from include import settings as settings_module
 from include import sources
 from include.churn.features import CHURNED_COLUMNS, CUSTOMER_COLUMNS, build_features
 from include.churn.load import LoadCheckedFileOperator, warehouse_table
@@ -27,6 +25,7 @@ from include.churn.staging import read_columns
 from include.errors import ConfigurationError, InputError
 from include.object_store import sha256_hex
 from include.settings import settings
+from tests.helpers.dags import load_dag
 
 SCHEMA = settings.churn.warehouse_schema
 SCRIPT = Path(__file__).with_name("run_with_sdk.py")
@@ -336,8 +335,7 @@ def test_task_features_works_for_a_role_that_may_not_read_names(query, socket_di
         f"GRANT SELECT (customer_id, number_of_orders, customer_lifetime_value) ON {SCHEMA}.customers TO modeller"
     )
     monkeypatch.setenv(f"AIRFLOW_CONN_{settings.postgres_conn_id.upper()}", connection(socket_dir, login="modeller"))
-    bag = DagBag(str(settings_module.INCLUDE.parent / "dags" / "customer_analytics.py"), include_examples=False)
-    task = bag.dags["customer_analytics"].get_task("features")
+    task = load_dag("customer_analytics").get_task("features")
     made = []
     try:
         for churned in (warehouse_table("customer_churn_month"), None):  # None: skipped with score_only

@@ -1,10 +1,9 @@
 """Bad input stops feature_eng at once, says where it is bad, and changes nothing that others use.
 
-A bad file and a file that is not there go through the scheduler; of the others the task's function is called.
+A bad file and a file that is not there go through the scheduler; for the others the task's function is called.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,8 +11,9 @@ import pytest
 from airflow.exceptions import AirflowFailException
 
 from include.settings import INCLUDE, settings
+from tests.helpers.dags import load_dag
 from tests.support.local_stack import RunningStack
-from tests.support.possum_runs import what_bad_input_must_not_change
+from tests.support.possum_runs import Round, what_bad_input_must_not_change
 
 if TYPE_CHECKING:
     from airflow.models.dag import DAG
@@ -73,7 +73,7 @@ class BadRuns:
 
 
 @pytest.fixture(scope="module")
-def addresses(possum_stack: RunningStack, first: object) -> dict[str, str]:
+def addresses(possum_stack: RunningStack, first: Round) -> dict[str, str]:
     """The files, put into the bucket that the first run has made."""
     for name, (content, _) in CASES.items():
         if content is not None:
@@ -83,9 +83,7 @@ def addresses(possum_stack: RunningStack, first: object) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def feature_eng() -> "DAG":
-    from airflow.models import DagBag
-
-    return DagBag(Path(__file__).parents[3] / "dags" / "feature_eng.py", include_examples=False).dags["feature_eng"]
+    return load_dag("feature_eng")
 
 
 @pytest.fixture(scope="module")

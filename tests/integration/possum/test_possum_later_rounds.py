@@ -111,11 +111,10 @@ def train_again(cleared: tuple[FeaturesAgain, TrainAgain]) -> TrainAgain:
 
 
 class TestTrainAgain:
-    def test_finds_its_mlflow_run_and_makes_no_version(self, stack, first, newer, train_again):
+    def test_finds_its_mlflow_run_and_makes_no_version(self, stack, first, features_again, train_again):
         assert train_again.trained == first.trained
         assert len(mlflow_runs(stack, f"train/{first.train}/train_model")) == 1
-        versions = {versions_of_run(stack, each.trained["run_id"])[0] for each in (first, newer)}
-        assert versions <= set(train_again.versions)
+        assert set(train_again.versions) == features_again.before.versions
 
     def test_predict_that_follows_uses_that_runs_animals(self, stack, first, newer, train_again):
         model = stack.airflow.xcom("predict", train_again.predict, "fetch_model_run_id", "model")

@@ -205,7 +205,7 @@ FIRST_WRITES = {
 
 
 @pytest.mark.parametrize("code", FIRST_WRITES.values(), ids=FIRST_WRITES)
-def test_first_write_of_a_process_by_https_is_as_the_server_takes_it(s3_tls: Port, define, code):
+def test_first_write_of_a_process_over_https_is_accepted(s3_tls: Port, define, code):
     """In a process in which nothing has set up MLflow's client."""
     define(aws=aws(s3_tls.url("https"), verify=False))
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)

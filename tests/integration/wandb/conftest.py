@@ -75,7 +75,7 @@ class Running:
         return Outcome(seconds=seconds, log=log, left_behind=self.processes_left(), **outcome)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the task's process."""
         self.process.kill()
         self.process.join()
 
@@ -89,9 +89,11 @@ class Running:
     def _processes(self) -> Iterator[str]:
         for process in psutil.process_iter():
             try:
-                if process.environ().get("HOME") == str(self.home) and process.status() != psutil.STATUS_ZOMBIE:
+                # a fork has the environment of the process that it was forked from, and a program may have a session of its own
+                own = os.getsid(process.pid) == self.process.pid or process.environ().get("HOME") == str(self.home)
+                if own and process.status() != psutil.STATUS_ZOMBIE:
                     yield " ".join(process.cmdline())
-            except psutil.Error:
+            except (psutil.Error, ProcessLookupError):
                 continue
 
 

@@ -101,7 +101,7 @@ def test_an_upload_that_hangs_is_given_up(server, tasks, hasty):
 def test_a_killed_task_leaves_no_process_although_the_server_is_dead(server, tasks, hasty):
     task = tasks.start("train", hasty, stop="before_finish")
     task.reached()
-    assert task.processes_left(grace=0)  # wandb's, so whatever is left would be found
+    assert len(task.processes_left(grace=0)) > 1  # its own and wandb's, so whatever is left would be found
     server.die()
     task.kill()
 

@@ -74,7 +74,9 @@ def test_classes_are_held_out_with_the_same_share_but_for_chance():
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_class_only_is_refused_with_both_counts(features, label):
-    with pytest.raises(InputError, match=rf"{60 * label} of 60 customers have churned.*at least 1 of each"):
+    with pytest.raises(
+        InputError, match=rf"{60 * label} of 60 customers have churned.*at least 1 of each.*choose an as-of date"
+    ):
         split(features.assign(churned=label))
 
 
