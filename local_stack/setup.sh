@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-supported() { "$1" -E -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+supported() { "$1" -E -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
 newline='
 '
@@ -22,12 +22,12 @@ if [ "$(cat $stamp 2>/dev/null)" = "$wanted" ] && supported .venv/bin/python && 
 if [ "${1-}" != with ]; then
   [ -z "${PYTHON-}" ] || printf 'warning: the environment variable PYTHON is ignored: it is now LOCAL_STACK_PYTHON\n' >&2
   named=${LOCAL_STACK_PYTHON-}
-  if [ -n "$named" ]; then set -- "$named"; else set -- python3 python3.12 python3.11 python; fi
+  if [ -n "$named" ]; then set -- "$named"; else set -- python3 python3.12 python3.13 python3.11 python; fi
   python=
   for candidate; do
     if supported "$candidate"; then python=$candidate; break; fi
   done
-  [ -n "$python" ] || die "no Python 3.11 or 3.12 found${named:+ as $named}: install one (Debian, Ubuntu: apt install python3.12 python3.12-venv; macOS: brew install python@3.12), or name it: make setup PYTHON=/path/to/python3.12"
+  [ -n "$python" ] || die "no Python 3.11, 3.12 or 3.13 found${named:+ as $named}: install one (Debian, Ubuntu: apt install python3.12 python3.12-venv; macOS: brew install python@3.12), or name it: make setup PYTHON=/path/to/python3.12"
   # from here on with what local_stack/shell.py lets through: UV_PROJECT_ENVIRONMENT, PIP_TARGET and the like would install elsewhere
   exec "$python" -E local_stack/shell.py sh local_stack/setup.sh with "$python"
 fi
