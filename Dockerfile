@@ -1,10 +1,10 @@
 # The first line is what the Astro CLI reads the version from. The image's own ONBUILD steps run here: they install
 # packages.txt, then requirements.txt, each a layer that stays until that file changes, and copy the project last.
-FROM quay.io/astronomer/astro-runtime:13.11.0 AS project
+FROM astrocrpublic.azurecr.io/runtime:3.3-8-python-3.12 AS project
 
 # Wheels that the image carries along. A stage of its own, so that a changed DAG does not download them again: whatever
 # follows the copy of the project above is done anew after each change, and is kept cheap.
-FROM quay.io/astronomer/astro-runtime:13.11.0-base AS wheels
+FROM astrocrpublic.azurecr.io/runtime:3.3-8-python-3.12-base AS wheels
 USER root
 COPY requirements.txt docker/without-dependencies.txt docker/model-wheels.txt /tmp/
 # --only-binary: nothing is compiled, neither here nor when run_prediction installs from this folder
@@ -24,9 +24,15 @@ ENV UV_FIND_LINKS=/usr/local/share/wheels \
     UV_PYTHON_DOWNLOADS=never \
     UV_NO_PROGRESS=1 \
     GIT_PYTHON_REFRESH=quiet
+# Who watches a task's process: include/task_process.py, for tasks of the queue `default`, which is every task that names none.
+# Here and not in .env, because without it LocalExecutor copies what tasks log, with secrets unmasked, to the scheduler's output.
+# An api-server on a busy machine may take longer than the 5 s that a task gives it by default.
+ENV AIRFLOW__SDK__COORDINATORS='{"python":{"classpath":"include.task_process.TaskCoordinator"}}' \
+    AIRFLOW__SDK__QUEUE_TO_COORDINATOR='{"default":"python"}' \
+    AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT=30
 USER root
 COPY --from=wheels /usr/local/share/wheels /usr/local/share/wheels
-# Two packages declare what Airflow 2.11 excludes or what this project replaces (docker/without-dependencies.txt); their
+# Two packages declare what does not fit to Airflow 3 or what this project replaces (docker/without-dependencies.txt); their
 # other dependencies are in requirements.txt. The folder is a volume of docker-compose.override.yml, which takes over its owner.
 RUN pip install --no-cache-dir --root-user-action=ignore --no-index --find-links /usr/local/share/wheels \
       --no-deps --requirement docker/without-dependencies.txt \

@@ -4,6 +4,7 @@ The rules of docs/astro-stack.md, checked without Docker.
 """
 
 import ast
+import http.server
 import importlib.util
 import json
 import os
@@ -11,20 +12,27 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
+from airflow.sdk.configuration import conf
+from airflow.sdk.execution_time.coordinator import CoordinatorManager
 
 from include.settings import Settings
+from include.task_process import TaskCoordinator
 
 PROJECT = Path(__file__).parents[2]
 OVERRIDE = PROJECT / "docker-compose.override.yml"
 EXAMPLE = PROJECT / ".env_example"
-GENERATED = {"postgres", "scheduler", "webserver", "triggerer"}  # the Astro CLI's own services
+AIRFLOW = {"api-server", "scheduler", "dag-processor", "triggerer"}
+GENERATED = {"postgres", "db-migration"} | AIRFLOW  # the Astro CLI's own services, for Airflow 3
 CODE = ("include", "dags", "plugins")
+IN_IMAGE = "/usr/local/airflow"  # where the project is in the image
 
 pytestmark = pytest.mark.skipif(
     not (OVERRIDE.exists() and EXAMPLE.exists()), reason="the stack's files are not in this copy of the project"
@@ -152,6 +160,74 @@ def test_container_is_not_root(name: str) -> None:
         assert user is None  # as the Dockerfile's last line says
 
 
+PARTS = {
+    "api-server": "metadatabase",
+    "scheduler": "scheduler",
+    "dag-processor": "dag_processor",
+    "triggerer": "triggerer",
+}
+
+
+@pytest.mark.parametrize("name", sorted(AIRFLOW))
+def test_part_of_airflow_is_checked(name: str) -> None:
+    check = override()["services"][name]["healthcheck"]
+    assert check["test"] == ["CMD", "python", f"{IN_IMAGE}/docker/airflow-health.py", PARTS[name]]
+    assert {"interval", "timeout", "retries"} < set(check)
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """An api-server that is asked how it is: its health by part, and the paths that were asked for."""
+
+    status: ClassVar[dict[str, str]] = {}
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        found = self.path in ("/execution/health", "/api/v2/monitor/health")
+        self.send_response(200 if found else 404)
+        self.end_headers()
+        self.wfile.write(
+            json.dumps({part: {"status": self.status.get(part, "healthy")} for part in PARTS.values()}).encode()
+        )
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing is written."""
+
+
+@pytest.fixture
+def api_server() -> Iterator[str]:
+    Answers.status.clear()
+    Answers.asked.clear()
+    with http.server.HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/execution/"
+        server.shutdown()
+
+
+def checked(part: str, tasks_api: str) -> subprocess.CompletedProcess[str]:
+    # a proxy that nobody is asked through
+    environment = {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": tasks_api, "http_proxy": "http://127.0.0.1:9"}
+    command = [sys.executable, "-I", "-S", str(PROJECT / "docker" / "airflow-health.py"), part]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("part", PARTS.values())
+def test_health_check_tells_the_part_that_is_not_well(part: str, api_server: str) -> None:
+    assert checked(part, api_server).returncode == 0
+    Answers.status[part] = "unhealthy"
+    done = checked(part, api_server)
+    assert (done.returncode, done.stderr) == (1, f"error: {part} is unhealthy\n")
+
+
+def test_api_server_is_healthy_only_when_a_task_may_call_it(api_server: str) -> None:
+    """Airflow builds what tasks call at the first call, and tells that it is healthy before."""
+    checked("metadatabase", api_server)
+    assert Answers.asked == ["/execution/health", "/api/v2/monitor/health"]
+    done = checked("metadatabase", api_server.replace("/execution/", "/elsewhere/"))
+    assert done.returncode == 1
+    assert "error: the api-server does not answer" in done.stderr
+
+
 def test_data_of_a_service_are_given_to_its_user() -> None:
     services = override()["services"]
     command = services["prepare"]["command"][-1]
@@ -169,8 +245,11 @@ def test_services_start_in_order() -> None:
     assert needs["prepare"] == {"postgres"}
     assert needs["minio"] == {"prepare"}
     assert needs["mlflow"] == {"prepare", "check", "minio"}
-    assert needs["scheduler"] == {"prepare", "minio", "mlflow"}
-    assert waited_for()["postgres"] == {"service_healthy"}
+    assert needs["scheduler"] == {"prepare", "minio", "mlflow", "db-migration", "api-server"}
+    assert needs["db-migration"] == {"postgres"}
+    assert all("db-migration" in needs[name] for name in AIRFLOW)
+    assert waited_for()["db-migration"] == {"service_completed_successfully"}
+    assert waited_for()["api-server"] == waited_for()["postgres"] == {"service_healthy"}
     assert "healthcheck" in override()["services"]["postgres"]
 
 
@@ -515,15 +594,17 @@ def test_secrets_and_local_files_stay_out_of_the_image() -> None:
     assert {".env", ".git", "airflow_settings.yaml", ".venv", ".local"} <= set(ignored)
 
 
-def test_both_port_settings_agree() -> None:
+def test_ports_of_the_generated_services_are_the_documented_ones() -> None:
     config = yaml.safe_load((PROJECT / ".astro" / "config.yaml").read_text())
-    assert config["webserver"]["port"] == config["api-server"]["port"] == "8080"
+    assert config["api-server"]["port"] == "8080"
+    assert config["postgres"]["port"] == "5432"
+    assert "webserver" not in config  # Airflow 2's
     assert config["project"]["name"]
 
 
 def test_the_image_sets_what_the_operator_needs() -> None:
     dockerfile = (PROJECT / "Dockerfile").read_text()
-    environment = dict(re.findall(r"^(?:ENV|   ) (\w+)=(\S+)", dockerfile, re.M))
+    environment = environment_of_image()
     assert f"COPY --from=wheels {environment['UV_FIND_LINKS']} {environment['UV_FIND_LINKS']}" in dockerfile
     # one filesystem, so that uv links instead of copying
     assert Path(environment["UV_CACHE_DIR"]).parent == Path(environment["PREDICTION_VENV_CACHE"]).parent
@@ -532,6 +613,28 @@ def test_the_image_sets_what_the_operator_needs() -> None:
     assert "--no-index" in last_stage
     assert "download" not in last_stage
     assert dockerfile.rstrip().endswith("USER astro")
+
+
+def environment_of_image() -> dict[str, str]:
+    """What the Dockerfile sets."""
+    text = (PROJECT / "Dockerfile").read_text()
+    return {name: value.strip("'") for name, value in re.findall(r"^(?:ENV|   ) (\w+)=(\S+)", text, re.M)}
+
+
+def test_image_has_tasks_watched_by_the_class_that_keeps_their_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow itself reads the Dockerfile's settings; a task of no queue of its own goes to that class."""
+    for name, value in environment_of_image().items():
+        monkeypatch.setenv(name, value)
+    coordinator = CoordinatorManager.from_config().for_queue(conf.get("operators", "default_queue"))
+    assert type(coordinator) is TaskCoordinator
+
+
+def test_each_option_of_airflow_that_the_image_sets_exists() -> None:
+    names = [name for name in environment_of_image() if name.startswith("AIRFLOW__")]
+    assert names
+    for name in names:
+        _, section, option = name.lower().split("__")
+        assert option in airflow_options()[section]["options"], name
 
 
 def test_dev_container_starts_this_stack() -> None:

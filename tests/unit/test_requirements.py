@@ -17,9 +17,14 @@ from include.venv_prediction import KNOWN_PACKAGES
 
 PROJECT = Path(__file__).parents[2]
 REQUIREMENTS = PROJECT / "requirements.txt"
-RUNTIME_AIRFLOW = {"13.11.0": "2.11.2"}  # the Astro Runtime of the Dockerfile and the Airflow that it ships
+RUNTIME_AIRFLOW = {"3.3-8-python-3.12": "3.3.2"}  # the Astro Runtime of the Dockerfile and the Airflow that it ships
+OF_RUNTIME = {
+    "apache-airflow",
+    "apache-airflow-core",
+    "apache-airflow-task-sdk",
+}  # the Astro Runtime brings its own build of it
 # the oldest and the newest Python of each kind that uv.lock tells apart; the Astro Runtime has 3.12
-PYTHONS = ["3.11.2", "3.11.14", "3.12.3", "3.12.12"]
+PYTHONS = ["3.11.2", "3.11.14", "3.12.3", "3.12.12", "3.13.0", "3.13.9"]
 
 pytestmark = pytest.mark.skipif(not (PROJECT / "uv.lock").exists(), reason="uv.lock is not in this copy of the project")
 
@@ -103,8 +108,7 @@ def test_direct_dependencies_are_there(
 ) -> None:
     installed = pins(lines(REQUIREMENTS), python)
     for name, wanted in direct.items():
-        if name == "apache-airflow":
-            assert name not in installed, "the Astro Runtime brings its own build of Airflow"
+        if name in OF_RUNTIME:
             continue
         places = [place for place in (installed, without_dependencies) if name in place]
         assert len(places) == 1, f"{wanted} is in {len(places)} of requirements.txt and docker/without-dependencies.txt"
@@ -117,7 +121,7 @@ def test_whole_closure_is_there(
 ) -> None:
     """All that the dependencies need in turn, at the version that the lock gives for this Python, and nothing else."""
     installed = pins(lines(REQUIREMENTS), python)
-    brought = {"apache-airflow": lock["apache-airflow"][0]["version"]} | without_dependencies
+    brought = {name: lock[name][0]["version"] for name in OF_RUNTIME} | without_dependencies
     environment = linux(python)
 
     def applies(dependency: dict) -> bool:
@@ -142,17 +146,19 @@ def test_whole_closure_is_there(
 
 
 def test_runtime_brings_the_locked_airflow(lock: dict[str, list[dict]]) -> None:
-    images = re.findall(r"^FROM quay\.io/astronomer/astro-runtime:(\S+)", (PROJECT / "Dockerfile").read_text(), re.M)
+    images = re.findall(r"^FROM astrocrpublic\.azurecr\.io/runtime:(\S+)", (PROJECT / "Dockerfile").read_text(), re.M)
     runtimes = {image.removesuffix("-base") for image in images}
     assert len(runtimes) == 1
     assert images[0] in runtimes, "the Astro CLI takes the version from the first FROM, which must be a plain tag"
-    assert RUNTIME_AIRFLOW[runtimes.pop()] == lock["apache-airflow"][0]["version"]
+    runtime = runtimes.pop()
+    assert RUNTIME_AIRFLOW[runtime] == lock["apache-airflow"][0]["version"]
+    assert runtime.endswith("-python-3.12")  # without it the image has a Python that this project does not support
 
 
 def test_no_dependency_of_the_added_packages_is_lost(
     lock: dict[str, list[dict]], without_dependencies: dict[str, str]
 ) -> None:
-    installed = pins(lines(REQUIREMENTS), PYTHONS[0]) | {"apache-airflow": ""}
+    installed = pins(lines(REQUIREMENTS), PYTHONS[0]) | dict.fromkeys(OF_RUNTIME, "")
     for name, version in without_dependencies.items():
         (package,) = lock[name]
         assert version == package["version"]
