@@ -18,7 +18,9 @@ FROM project
 # uv, which builds the environment of run_prediction, finds the model's packages in UV_FIND_LINKS without a network. Its
 # cache and the environments lie in one filesystem, so that uv links files instead of copying them.
 # git is not in the image, and MLflow does not need it: GIT_PYTHON_REFRESH spares each task's log the warning.
-ENV UV_FIND_LINKS=/usr/local/share/wheels \
+# All of Airflow's processes import from include/: the project's folder is on their path, whatever the image has there.
+ENV PYTHONPATH=/usr/local/airflow${PYTHONPATH:+:$PYTHONPATH} \
+    UV_FIND_LINKS=/usr/local/share/wheels \
     UV_CACHE_DIR=/home/astro/.cache/uv \
     PREDICTION_VENV_CACHE=/home/astro/.cache/prediction-venvs \
     UV_PYTHON_DOWNLOADS=never \
