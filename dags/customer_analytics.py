@@ -1,14 +1,14 @@
 """Churn, from CSVs to probabilities; what the DAG does, for its readers in the UI: include/docs/customer_analytics.md."""
 
+import include.legacy_packages
+
 import logging
 from datetime import datetime
 from typing import Any
 
 import pandas as pd
-from airflow.decorators import dag, task, task_group
-from airflow.models.baseoperator import chain
-from airflow.models.param import Param
-from airflow.operators.empty import EmptyOperator
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import Param, chain, dag, task, task_group
 from astro import sql as aql
 from astro.table import Table
 
@@ -189,7 +189,7 @@ def customer_analytics() -> None:
     @fail_at_once
     def train(feature_df: pd.DataFrame) -> dict[str, Any]:
         """Fit the random forest, judge it on held-out customers, publish it to Weights & Biases and the object store."""
-        from airflow.operators.python import get_current_context
+        from airflow.sdk import get_current_context
 
         from include.churn import tracking
 
@@ -238,7 +238,7 @@ def customer_analytics() -> None:
 
         Fails where the champion cannot be used, or is no better than the baseline on these customers (param score_anyway).
         """
-        from airflow.exceptions import AirflowSkipException
+        from airflow.sdk.exceptions import AirflowSkipException
 
         from include.churn.champion import champion_for_scoring, require_worth
         from include.churn.records import HandOver
@@ -258,7 +258,7 @@ def customer_analytics() -> None:
     @fail_at_once
     def predict(feature_df: pd.DataFrame, handed_over: dict) -> None:
         """Each customer's churn probability by the champion, swapped into the table in one transaction."""
-        from airflow.operators.python import get_current_context
+        from airflow.sdk import get_current_context
 
         from include.churn import tracking, warehouse
 
@@ -273,7 +273,7 @@ def customer_analytics() -> None:
     @task(outlets=[DRIFT_DETECTED])
     def report_drift(drift: dict[str, Any], *, outlet_events: Any = None, run_id: str | None = None) -> None:
         """Update the dataset drift_detected, on which a retraining may be scheduled; skipped where nothing has drifted."""
-        from airflow.exceptions import AirflowSkipException
+        from airflow.sdk.exceptions import AirflowSkipException
 
         if not drift["detected"]:
             raise AirflowSkipException(drift["sentence"])

@@ -3,7 +3,7 @@
 import logging
 from datetime import datetime
 
-from airflow.decorators import dag, task
+from airflow.sdk import dag, task
 
 from include.dag_defaults import DEFAULT_ARGS
 from include.doctor import checks

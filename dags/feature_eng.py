@@ -1,13 +1,13 @@
 """Features for the possum model; what the DAG does, for its readers in the UI: include/docs/feature_eng.md."""
 
+import include.legacy_packages
+
 from datetime import datetime
 from typing import Any
 
 import pandas as pd
-from airflow.decorators import dag, task, task_group
-from airflow.models.baseoperator import chain
-from airflow.models.param import Param
-from airflow.operators.empty import EmptyOperator
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import Param, chain, dag, task, task_group
 from astro import sql as aql
 from astro.files import File
 
@@ -131,7 +131,7 @@ def feature_eng() -> None:
     @fail_at_once
     def build_features(animals: pd.DataFrame, experiment_id: str) -> pd.DataFrame:
         """One-hot categories and scaled measurements of the complete animals; the transformer goes to MLflow."""
-        from airflow.operators.python import get_current_context
+        from airflow.sdk import get_current_context
 
         from include.mlflow_tracking import connect_mlflow
         from include.possum import tracking

@@ -4,9 +4,7 @@ from datetime import datetime
 from typing import Any
 
 import pandas as pd
-from airflow.decorators import dag, task
-from airflow.models.baseoperator import chain
-from airflow.models.param import Param
+from airflow.sdk import Param, chain, dag, task
 
 from include.dag_defaults import DEFAULT_ARGS, MAX_ACTIVE_RUNS, MAX_ACTIVE_TASKS
 from include.dataset_events import hand_over, is_triggered_by, reference_from_event

@@ -4,10 +4,8 @@ from datetime import datetime
 from typing import Any
 
 import pandas as pd
-from airflow.decorators import dag, task, task_group
-from airflow.models.baseoperator import chain
-from airflow.models.param import Param
-from airflow.operators.empty import EmptyOperator
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import Param, chain, dag, task, task_group
 
 from include.dag_defaults import DEFAULT_ARGS, MAX_ACTIVE_RUNS, MAX_ACTIVE_TASKS
 from include.dataset_events import hand_over, reference_from_event
@@ -154,7 +152,7 @@ def train() -> None:
     @fail_at_once
     def end(features: dict[str, str], *, outlet_events: Any = None) -> None:
         """Tell the dataset's consumers which model to use, the champion, on which animals, and whether it is of use for them."""
-        from airflow.exceptions import AirflowSkipException
+        from airflow.sdk.exceptions import AirflowSkipException
 
         from include.mlflow_tracking import connect_mlflow
         from include.possum.baseline import compare_with_baseline

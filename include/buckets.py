@@ -1,7 +1,7 @@
 """Amazon's operator that creates buckets, made idempotent. It is the first task to see a wrong connection or bucket name."""
 
 from airflow.providers.amazon.aws.operators.s3 import S3CreateBucketOperator
-from airflow.utils.context import Context
+from airflow.sdk import Context
 from botocore.exceptions import ClientError
 
 from include.client_errors import s3_code
@@ -24,7 +24,7 @@ class EnsureBucketOperator(S3CreateBucketOperator):
             self._ensure()
 
     def _ensure(self) -> None:
-        # not super().execute: Airflow 2.11 warns of one execute in another
+        # not super().execute: Airflow warns of one execute in another
         if self._is_there():
             self.log.info("Bucket %s is there already", self.bucket_name)
             return

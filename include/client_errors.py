@@ -246,7 +246,7 @@ def _of_requests(error: BaseException) -> Explanation | None:
 
 # PostgreSQL
 
-# what psycopg2 says if it cannot connect; these errors have no code
+# what libpq and psycopg say if it cannot connect; these errors have no code
 POSTGRES_OPTIONS = (
     r"does not support SSL|certificate|sslmode|invalid connection option|private key|invalid .*value|invalid dsn"
 )
@@ -264,7 +264,7 @@ POSTGRES_RACES = ("42P01", "42P06", "42P07", "42710")
 
 def _of_postgres(error: BaseException) -> Explanation | None:
     said, name = first_line(error), _named(settings.postgres_conn_id)
-    code = str(getattr(error, "pgcode", None) or "")
+    code = str(getattr(error, "sqlstate", None) or "")
 
     def start(pattern: str) -> bool:
         return not code and bool(re.search(pattern, said))
@@ -304,5 +304,5 @@ CLIENTS: dict[str, Callable[[BaseException], Explanation | None]] = {
     "botocore": _of_s3,
     "mlflow": _of_mlflow,
     "requests": _of_requests,
-    "psycopg2": _of_postgres,
+    "psycopg": _of_postgres,
 }

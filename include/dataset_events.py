@@ -3,14 +3,14 @@
 import logging
 from typing import Any
 
-from airflow.datasets import Dataset
+from airflow.sdk import Asset
 
 from include.errors import InputError
 
 log = logging.getLogger(__name__)
 
 
-def reference_from_event(context: Any, dataset: Dataset, needed: set[str]) -> dict[str, Any]:
+def reference_from_event(context: Any, dataset: Asset, needed: set[str]) -> dict[str, Any]:
     """The newest event's ``extra`` among those that triggered this run, or, without any, among all complete ones.
 
     The task must list the dataset among its inlets. An event that lacks a ``needed`` key was sent by hand from the UI, for
@@ -51,15 +51,15 @@ def reference_from_event(context: Any, dataset: Dataset, needed: set[str]) -> di
     return dict(event.extra)
 
 
-def is_triggered_by(context: Any, dataset: Dataset) -> bool:
+def is_triggered_by(context: Any, dataset: Asset) -> bool:
     """Whether events of the dataset have triggered this run; otherwise somebody has, by hand."""
     return bool(context["triggering_dataset_events"].get(dataset.uri))
 
 
-def hand_over(outlet_events: Any, dataset: Dataset, reference: dict[str, Any]) -> None:
+def hand_over(outlet_events: Any, dataset: Asset, reference: dict[str, Any]) -> None:
     """Put the reference into the dataset event that Airflow makes when the task succeeds."""
     outlet_events[dataset].extra = reference
-    log.info("Dataset %s is updated with\n%s", dataset.uri, _as_lines(reference))
+    log.info("Asset %s is updated with\n%s", dataset.uri, _as_lines(reference))
 
 
 def _as_lines(reference: dict[str, Any]) -> str:

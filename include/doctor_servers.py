@@ -194,7 +194,7 @@ def check_artifacts() -> str:
 
 def check_postgres() -> str:
     """The warehouse answers, accepts the login, and lets it make schemas, tables and rows; all is rolled back."""
-    from psycopg2 import errors, sql
+    from psycopg import errors, sql
 
     from include.warehouse import postgres_hook
 
@@ -218,7 +218,7 @@ def check_postgres() -> str:
             raise Trouble(f"{server.address}: {first_line(error)}", remedy) from error
         finally:
             session.rollback()
-        number = session.server_version // 10000
+        number = session.info.server_version // 10000
     return f"{server.address} (version {number}) accepts the login, which may make tables in schema {schema}"
 
 

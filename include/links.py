@@ -13,14 +13,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote
 
-from airflow.models.baseoperatorlink import BaseOperatorLink
+from airflow.sdk import BaseOperatorLink
 
 from include.errors import ConfigurationError
 from include.settings import settings
 
 if TYPE_CHECKING:
-    from airflow.models.dag import DAG
-    from airflow.models.taskinstancekey import TaskInstanceKey
+    from airflow.sdk import DAG
+    from airflow.sdk.types import TaskInstanceKey
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class RecordedLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: "TaskInstanceKey") -> str:  # noqa: ARG002 (Airflow's signature)
         """The address, or an empty string where there is none."""
-        from airflow.models.xcom import XCom
+        from airflow.sdk.execution_time.xcom import XCom
 
         return XCom.get_value(ti_key=ti_key, key=self.key) or ""
 
@@ -111,8 +111,8 @@ def record_link(link: type[RecordedLink], url: str | None, *, said: bool = False
         return
     if not said:
         log.info("%s: %s", link.name, url)
-    from airflow.exceptions import AirflowException
-    from airflow.operators.python import get_current_context
+    from airflow.sdk import get_current_context
+    from airflow.sdk.exceptions import AirflowException
 
     with suppress(AirflowException):
         _push_link(get_current_context()["ti"], link, url)

@@ -1,11 +1,13 @@
 """MLflow's REST API through the provider's hook: cheap to import, for tasks that need no MLflow client."""
 
+import include.legacy_packages
+
 import os
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from airflow.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException
 from mlflow_provider.hooks.client import MLflowClientHook
 from requests.adapters import HTTPAdapter
 

@@ -1,9 +1,11 @@
 """The provider's registry operators on call_mlflow, safe to run again: what is there already is used, not made twice."""
 
+import include.legacy_packages
+
 import logging
 from typing import Any
 
-from airflow.utils.context import Context
+from airflow.sdk import Context
 from mlflow_provider.operators.registry import (
     CreateModelVersionOperator,
     CreateRegisteredModelOperator,

@@ -17,7 +17,7 @@ from include.settings import settings
 from include.task_logs import quieten_mlflow
 
 if TYPE_CHECKING:
-    from airflow.models.connection import Connection
+    from airflow.sdk import Connection
     from mlflow import ActiveRun
 
 log = logging.getLogger(__name__)

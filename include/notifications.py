@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from airflow.notifications.basenotifier import BaseNotifier
+from airflow.sdk import BaseNotifier
 
 from include.settings import settings
 
@@ -59,7 +59,7 @@ def send(url: str, *, title: str, body: str) -> str | None:
 def understood(url: str) -> tuple[str, str] | None:
     """None where Apprise can work with the URL, else problem and remedy, both without the URL."""
     import apprise
-    from airflow.utils.log.secrets_masker import mask_secret
+    from airflow.sdk.log import mask_secret
 
     mask_secret(url)
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # its messages name the URL

@@ -12,7 +12,7 @@ from include.servers.s3 import set_up_clients
 from include.settings import settings
 
 if TYPE_CHECKING:
-    from airflow.io.path import ObjectStoragePath
+    from airflow.sdk import ObjectStoragePath
 
 
 def object_path(uri: str) -> "ObjectStoragePath":
@@ -20,7 +20,7 @@ def object_path(uri: str) -> "ObjectStoragePath":
 
     Raises ConfigurationError for a key that some servers or clients would change, or that makes them hang.
     """
-    from airflow.io.path import ObjectStoragePath
+    from airflow.sdk import ObjectStoragePath
 
     if uri.startswith("s3://"):
         _check_key(uri)
@@ -38,7 +38,7 @@ def _check_key(uri: str) -> None:
 
 def _set_up_file_system() -> None:
     """Check certificates as the connection says, which the provider's file system does not do by itself."""
-    from airflow.io.store import attach
+    from airflow.sdk.io import attach
 
     server = set_up_clients()
     if server.verify is not None:

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from airflow.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 
 from include.client_errors import explain, package_of
 from include.errors import chain
@@ -56,7 +56,7 @@ def what_to_look_at(error: BaseException) -> str | None:
     clients = {package_of(each) for each in chain(error)}
     connections = {
         "botocore": settings.aws_conn_id,
-        "psycopg2": settings.postgres_conn_id,
+        "psycopg": settings.postgres_conn_id,
         "mlflow": settings.mlflow_conn_id,
     }
     behind = next((conn_id for client, conn_id in connections.items() if client in clients), None)

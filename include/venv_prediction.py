@@ -1,7 +1,9 @@
-"""The provider's ModelLoadAndPredictOperator, made to work on Airflow 2.11 and made fast.
+"""The provider's ModelLoadAndPredictOperator, made to work and made fast.
 
 Imports mlflow: import it in a task's body, not in a DAG file.
 """
+
+import include.legacy_packages
 
 import hashlib
 import logging
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from airflow.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException
 from filelock import FileLock, Timeout
 from mlflow import pyfunc
 from mlflow_provider.operators.pyfunc import ModelLoadAndPredictOperator

@@ -8,7 +8,7 @@ holds its address.
 import io
 from typing import TYPE_CHECKING, Any
 
-from airflow.models.xcom import BaseXCom
+from airflow.sdk import BaseXCom
 
 from include.run_key import run_key
 from include.settings import settings

@@ -1,11 +1,13 @@
 """From CSV to warehouse table: checked while it is read, and loaded with COPY once all of it is right."""
 
+import include.legacy_packages
+
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from airflow.exceptions import AirflowSkipException
-from airflow.utils.context import Context
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowSkipException
 from astro.databases import CONN_TYPE_TO_MODULE_PATH, create_database
 from astro.files import File
 from astro.sql.operators.load_file import LoadFileOperator
@@ -79,7 +81,7 @@ class LoadCheckedFileOperator(LoadFileOperator):
             ):
                 found = check_csv(source, self.name, name=name, keep=checked.write)
             self.log.info("%s: %d rows checked, SHA-256 %s", name, found.rows, found.sha256)
-            # not super().execute: Airflow 2.11 warns of one execute in another
+            # not super().execute: Airflow warns of one execute in another
             table = self.load_data(self.input_file, context)
         context["ti"].xcom_push(DIGEST, found.sha256)
         return table

@@ -1,5 +1,7 @@
 """The warehouse's tables: a checked file takes the place of one, and the columns of one that a task needs are read."""
 
+import include.legacy_packages
+
 import logging
 from collections.abc import Sequence
 from contextlib import closing
@@ -8,7 +10,7 @@ from typing import BinaryIO
 import pandas as pd
 from astro.databases import create_database
 from astro.table import Table
-from psycopg2 import errors, sql
+from psycopg import errors, sql
 from sqlalchemy import BigInteger, Column, MetaData, Numeric, Text
 from sqlalchemy import Table as SqlTable
 from sqlalchemy.dialects import postgresql
@@ -17,6 +19,7 @@ from sqlalchemy.schema import CreateTable
 from include import csv_kinds
 from include.csv_contract import Contract
 from include.errors import ConfigurationError
+from include.warehouse import copy_into
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +64,7 @@ def replace_table(table: Table, columns: Sequence[Column], rows: BinaryIO) -> No
             cursor.execute(str(create))
             # whatever the client's encoding is, in this environment
             copy = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT csv, ENCODING 'UTF8')").format(name, listed)
-            cursor.copy_expert(copy, rows)
+            copy_into(cursor, copy, rows)
         except NOT_OURS as error:
             said = "; ".join(filter(None, (error.diag.message_primary, error.diag.message_detail)))
             raise ConfigurationError(

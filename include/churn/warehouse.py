@@ -1,15 +1,14 @@
 """The table of predictions in the warehouse."""
 
-import io
 import logging
 from contextlib import closing
 
 import pandas as pd
-from psycopg2 import errors, sql
+from psycopg import errors, sql
 
 from include.errors import ConfigurationError
 from include.settings import settings
-from include.warehouse import postgres_hook
+from include.warehouse import copy_into, csv_of, postgres_hook
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,6 @@ def replace_predictions(predictions: pd.DataFrame, name: str) -> None:
     table = sql.Identifier(schema, name)
     # no table of predictions can have this name, as each begins with pred_
     following = sql.Identifier(schema, f"next_{name}")
-    rows = io.StringIO(predictions.to_csv(index=False, header=False))
     hook = postgres_hook()
     with closing(hook.get_conn()) as connection, connection, connection.cursor() as cursor:
         cursor.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
@@ -60,8 +58,8 @@ def replace_predictions(predictions: pd.DataFrame, name: str) -> None:
                 f"{schema}.next_{name} exists, which replacing {schema}.{name} needs as a name: drop or rename it"
             ) from error
         columns = sql.SQL(", ").join(map(sql.Identifier, predictions.columns))
-        copy = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT csv)").format(following, columns)
-        cursor.copy_expert(copy, rows)
+        copy = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT csv, ENCODING 'UTF8')").format(following, columns)
+        copy_into(cursor, copy, csv_of(predictions))
         try:
             cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table))
         except tuple(NOT_OURS) as error:

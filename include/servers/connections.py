@@ -91,8 +91,8 @@ def variable_of(conn_id: str) -> str:
 
 def read_connection(conn_id: str) -> Fields:
     """The connection with that id, wherever it is defined; raises ConfigurationError if it is not."""
-    from airflow.exceptions import AirflowNotFoundException
-    from airflow.hooks.base import BaseHook
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
         return fields_of(BaseHook.get_connection(conn_id))

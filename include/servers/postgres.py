@@ -34,7 +34,7 @@ def postgres_server(conn_id: str | None = None) -> PostgresServer:
 def read_postgres(fields: Fields) -> PostgresServer:
     """The database of a PostgreSQL connection.
 
-    Airflow's hook passes extra to psycopg2 only, and ``sqlalchemy_query`` within it to SQLAlchemy only; here both apply to
+    Airflow's hook passes extra to psycopg only, and ``sqlalchemy_query`` within it to SQLAlchemy only; here both apply to
     both. Raises ConfigurationError if they contradict each other, and for a host that contains more than a host.
     """
     from airflow.providers.postgres.hooks.postgres import PostgresHook
