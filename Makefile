@@ -14,7 +14,7 @@ export LOCAL_STACK_$(1) := $$(value $(1))
 unexport $(1)
 endif
 endef
-$(foreach name,AIRFLOW_PORT MLFLOW_PORT S3_PORT POSTGRES_PORT REDIS_PORT EXECUTOR PYTHON,$(eval $(call option,$(name))))
+$(foreach name,AIRFLOW_PORT MLFLOW_PORT S3_PORT OBJECTS_PORT POSTGRES_PORT REDIS_PORT EXECUTOR PYTHON,$(eval $(call option,$(name))))
 
 # Python itself reads PYTHONPATH, PYTHONHOME and the like, before local_stack/shell.py can choose
 unexport $(filter-out PYTHON,$(filter PYTHON%,$(.VARIABLES)))
@@ -24,7 +24,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
-setup: ## Install everything into this folder (Python 3.11 or 3.12; PYTHON=... names one)
+setup: ## Install everything into this folder (Python 3.11 to 3.13; PYTHON=... names one)
 	@sh local_stack/setup.sh
 
 .PHONY: demo
@@ -32,7 +32,7 @@ demo: setup ## Install, start everything, run the pipelines, show the results
 	@$(STACK) demo
 
 .PHONY: start
-start: setup ## Start the stack: PostgreSQL, S3, MLflow, Airflow (MLFLOW_PORT=5001 moves a port; AIRFLOW_PORT, S3_PORT, POSTGRES_PORT)
+start: setup ## Start the stack: PostgreSQL, S3, MLflow, Airflow (MLFLOW_PORT=5001 moves a port; AIRFLOW_PORT, S3_PORT, OBJECTS_PORT, POSTGRES_PORT)
 	@$(STACK) start
 
 .PHONY: stop

@@ -61,6 +61,7 @@ def main() -> int:  # noqa: C901  # a table of commands
             os.environ.update(users)  # the browser is not the project's
             for url in (stack.airflow_url, stack.mlflow_url):
                 webbrowser.open(url)
+            services.console.print(services.login_line(stack))
         case "clean":
             services.clean(stack)
         case "run":

@@ -30,8 +30,9 @@ from include.churn.generate import write_tables
 from include.possum.schema import read_animals
 from include.settings import INCLUDE, settings
 from local_stack import postgres, services
+from local_stack.airflow_api import Airflow
 from local_stack.config import PROJECT, Stack
-from local_stack.demo import Airflow, FollowedRun, task_seconds
+from local_stack.demo import FollowedRun, task_seconds
 from local_stack.processes import marked_processes
 
 REPEATS = 5
@@ -236,7 +237,7 @@ def measure(airflow: Airflow, runs: list[FollowedRun]) -> MeasuredRun:
         time.sleep(POLL)
     if {each.state for each in runs} != {"success"}:
         raise RuntimeError(f"no success: {[(each.dag_id, each.state, each.run_id) for each in runs]}")
-    began = datetime.fromisoformat(runs[0].run["logical_date"])  # when it was triggered
+    began = datetime.fromisoformat(runs[0].run["run_after"])  # when it was triggered
     ended = max(datetime.fromisoformat(each.run["end_date"]) for each in runs)
     tasks = [task for each in runs for task in each.tasks]
     return MeasuredRun((ended - began).total_seconds(), tasks)

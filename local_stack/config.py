@@ -9,6 +9,7 @@ import sys
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote
 
 from include.settings import settings
 from local_stack import shell
@@ -21,10 +22,10 @@ POSTGRES_INSTALLED = Path((_WHEEL and _WHEEL.origin) or "").parent
 POSTGRES_BIN = POSTGRES_INSTALLED / "pginstall18" / "bin"
 POSTGRES_SYSTEM_USER = "pgserver"  # PostgreSQL refuses to run as root; this is the name that the wheel uses
 MARK = "LOCAL_STACK_MARK"  # in the environment of every process of a stack: its state folder
-AIRFLOW_LOGIN = ("admin", "admin")  # as in the Astro stack; the webserver listens on loopback only
-AIRFLOW_PROGRAMS = ("scheduler", "triggerer", "webserver")
+AIRFLOW_USER = "admin"
+AIRFLOW_PROGRAMS = ("scheduler", "dag-processor", "triggerer", "api-server")
 CELERY_WORKERS = ("worker1", "worker2")
-LOG_BUCKET = "airflowlogs"  # with celery: workers share no disk with the webserver
+LOG_BUCKET = "airflowlogs"  # with celery: workers share no disk with the api-server
 MAX_SOCKET_PATH = 100  # bytes; the limit is 104 on macOS, 108 on Linux
 SHORT_FOLDER = Path("/tmp")  # noqa: S108  # not TMPDIR, which differs from shell to shell
 DATABASES = ("airflow", "mlflow", "warehouse")  # each with an owner of the same name
@@ -37,6 +38,7 @@ class Ports:
     airflow: int = 8080
     mlflow: int = 5000
     s3: int = 9000
+    objects: int = 9001  # the view of the buckets
     postgres: int = 5433  # not 5432, where a PostgreSQL of the machine or the Astro stack listens
     redis: int = 6380  # with celery only
 
@@ -82,6 +84,7 @@ class Stack:
         self.airflow_home = self.home / "airflow"
         self.wandb_dir = self.home / "wandb"
         self.secrets_file = self.home / "secrets.json"
+        self.passwords_file = self.home / "passwords.json"
         self._ports_file = self.home / "ports.json"
         self._executor_file = self.home / "executor"
 
@@ -137,7 +140,7 @@ class Stack:
     @property
     def programs(self) -> tuple[str, ...]:
         """The programs of supervisord.conf that this stack runs."""
-        always = ("postgres", "s3", "mlflow", *AIRFLOW_PROGRAMS)
+        always = ("postgres", "s3", "objects", "mlflow", *AIRFLOW_PROGRAMS)
         return (*always, "redis", "gateway", *CELERY_WORKERS) if self.executor == "celery" else always
 
     @property
@@ -155,10 +158,31 @@ class Stack:
         """The S3 endpoint."""
         return f"http://127.0.0.1:{self.ports.s3}"
 
-    def database_url(self, name: str) -> str:
+    @property
+    def objects_url(self) -> str:
+        """The view of the buckets."""
+        return f"http://localhost:{self.ports.objects}"
+
+    @property
+    def login(self) -> tuple[str, str]:
+        """User and password for Airflow and for the view of the buckets."""
+        return AIRFLOW_USER, self.secrets.login_password
+
+    def page_of(self, uri: str) -> str:
+        """Where a browser finds ``s3://bucket/key``; the address itself where the settings name no view of it."""
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        view = self.environment().get("PIPELINES_OBJECT_UI_URL") or uri
+        return view.replace("{bucket}", quote(bucket)).replace("{key}", quote(key))
+
+    def keep_passwords(self) -> None:
+        """Write the file in which Airflow looks for its users' passwords."""
+        self.passwords_file.touch(mode=0o600)
+        self.passwords_file.write_text(json.dumps(dict([self.login])), encoding="utf-8")
+
+    def database_url(self, name: str, scheme: str = "postgresql") -> str:
         """SQLAlchemy's URL of one of DATABASES, with its owner's login."""
         password = getattr(self.secrets, f"{name}_password")
-        return f"postgresql+psycopg2://{name}:{password}@127.0.0.1:{self.ports.postgres}/{name}"
+        return f"{scheme}://{name}:{password}@127.0.0.1:{self.ports.postgres}/{name}"
 
     def connections(self) -> dict[str, dict]:
         """The Airflow connections that the DAGs use."""
@@ -190,21 +214,29 @@ class Stack:
             "PIPELINES_MLFLOW_UI_URL": self.mlflow_url,
             "UV_SYSTEM_CERTS": "true",  # as in setup.sh, for the environment of run_prediction
         }
-        return defaults | shell.chosen(settings.variables()) | self._fixed_environment()
+        chosen = shell.chosen(settings.variables())
+        if f"AIRFLOW_CONN_{settings.aws_conn_id.upper()}" not in chosen:  # else objects are elsewhere
+            defaults["PIPELINES_OBJECT_UI_URL"] = f"{self.objects_url}/{{bucket}}/{{key}}"
+        return defaults | chosen | self._fixed_environment()
 
-    def _celery_configuration(self) -> dict[str, dict[str, object]]:
+    def _celery_configuration(self) -> dict[str, object]:
         password = self.secrets.airflow_password
         return {
-            "celery": {
-                "broker_url": f"redis://:{password}@127.0.0.1:{self.ports.redis}/0",
-                "result_backend": self.database_url("airflow").replace("postgresql+psycopg2", "db+postgresql"),
-            },
-            "logging": {
-                "base_log_folder": airflow_path(self.logs / "tasks", self.home),
-                "remote_logging": True,
-                "remote_base_log_folder": f"s3://{LOG_BUCKET}",
-                "remote_log_conn_id": settings.aws_conn_id,
-            },
+            "broker_url": f"redis://:{password}@127.0.0.1:{self.ports.redis}/0",
+            "result_backend": self.database_url("airflow", "db+postgresql+psycopg"),
+        }
+
+    def _logging_configuration(self) -> dict[str, object]:
+        folders = {
+            "base_log_folder": airflow_path(self.logs / "tasks", self.home),
+            "dag_processor_child_process_log_directory": airflow_path(self.logs / "dag-files", self.home),
+        }
+        if self.executor != "celery":
+            return folders
+        return folders | {
+            "remote_logging": True,
+            "remote_base_log_folder": f"s3://{LOG_BUCKET}",
+            "remote_log_conn_id": settings.aws_conn_id,
         }
 
     def _fixed_environment(self) -> dict[str, str]:
@@ -220,33 +252,39 @@ class Stack:
                 "xcom_backend": "include.xcom_backend.ObjectStoreXComBackend",
                 "allowed_deserialization_classes": "airflow.* astro.*",
                 "dags_are_paused_at_creation": True,
+                "simple_auth_manager_users": f"{AIRFLOW_USER}:admin",
+                "simple_auth_manager_passwords_file": airflow_path(self.passwords_file, self.home),
+                "execution_api_server_url": f"http://127.0.0.1:{ports.airflow}/execution/",
             },
-            "database": {"sql_alchemy_conn": self.database_url("airflow")},
-            "logging": {"base_log_folder": airflow_path(self.logs / "tasks", self.home)},
+            "database": {"sql_alchemy_conn": self.database_url("airflow", "postgresql+psycopg")},
+            "logging": self._logging_configuration(),
             "scheduler": {
                 # one person's machine: look for work more often than a shared installation would
                 "scheduler_idle_sleep_time": 0.1,
-                "min_file_process_interval": 60,
-                "dag_dir_list_interval": 30,
-                "parsing_processes": 1,
                 # a task without a sign of life for so long is tried again: its worker was killed
-                "scheduler_zombie_task_threshold": 60,
+                "task_instance_heartbeat_timeout": 60,
                 # and what a scheduler that died has left is looked for as often; by default every five minutes
                 "orphaned_tasks_check_interval": 60,
             },
-            "triggerer": {"default_capacity": 10},
-            **(self._celery_configuration() if self.executor == "celery" else {}),
-            "webserver": {
-                "base_url": self.airflow_url,
-                "secret_key": self.secrets.webserver_secret_key,
-                "workers": 1,
-                "worker_class": "gthread",
-                "expose_config": True,
-                "show_trigger_form_if_no_params": False,
-                "warn_deployment_exposure": False,
+            "dag_processor": {"min_file_process_interval": 60, "refresh_interval": 30, "parsing_processes": 1},
+            "workers": {
+                # seconds for an answer of the api-server, which may have other work on a busy machine
+                "execution_api_timeout": 30,
+                # a task's slot may be taken for so long after its end; by default 5 s
+                "min_heartbeat_interval": 1,
             },
-            "metrics": {"timer_unit_consistency": True},  # else a warning at each start
-            "api": {"auth_backends": "airflow.api.auth.backend.basic_auth,airflow.api.auth.backend.session"},
+            "sdk": {
+                "coordinators": json.dumps({"tasks": {"classpath": "include.task_process.TaskCoordinator"}}),
+                "queue_to_coordinator": json.dumps({"default": "tasks"}),
+            },
+            "triggerer": {"capacity": 10},
+            **({"celery": self._celery_configuration()} if self.executor == "celery" else {}),
+            "api": {
+                "base_url": self.airflow_url,
+                "secret_key": self.secrets.airflow_secret_key,
+                "expose_config": True,
+            },
+            "api_auth": {"jwt_secret": self.secrets.airflow_secret_key},
         }
         variables = {
             f"AIRFLOW__{section.upper()}__{key.upper()}": str(value)
@@ -263,9 +301,8 @@ class Stack:
             "SPT_NOENV": "1",  # process titles must not overwrite MARK in /proc
             "AIRFLOW_HOME": airflow_path(self.airflow_home, self.home),
             "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",  # macOS: LocalExecutor forks
-            "GUNICORN_CMD_ARGS": "--threads 8",
             "DO_NOT_TRACK": "1",
-            "MLFLOW_BACKEND_STORE_URI": self.database_url("mlflow"),
+            "MLFLOW_BACKEND_STORE_URI": self.database_url("mlflow", "postgresql+psycopg2"),
             "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"s3://{settings.mlflow_artifact_bucket}/",
             "MLFLOW_SERVE_ARTIFACTS": "false",
             "MLFLOW_S3_ENDPOINT_URL": self.s3_url,
@@ -283,4 +320,6 @@ class Stack:
             "LOCAL_STACK_SOCKET": str(self.socket),
             "LOCAL_STACK_S3_ACCESS_KEY": self.secrets.s3_access_key,
             "LOCAL_STACK_S3_SECRET_KEY": self.secrets.s3_secret_key,
+            "LOCAL_STACK_LOGIN_USER": AIRFLOW_USER,
+            "LOCAL_STACK_LOGIN_PASSWORD": self.secrets.login_password,
         }

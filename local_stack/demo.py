@@ -8,91 +8,24 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-from psycopg2 import sql
+from psycopg import sql
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay, wait_fixed
 
+from include.churn.model_card import CARD_FILE
 from include.settings import settings
-from local_stack import postgres
-from local_stack.config import AIRFLOW_LOGIN, PROJECT, Stack
+from local_stack import postgres, services
+from local_stack.airflow_api import ENDED, Airflow
+from local_stack.config import PROJECT, Stack
 
 RUN_TIMEOUT = 900  # seconds for one pipeline, from trigger to end
 POLL = 1.0  # seconds between looks at the runs
-ENDED = ("success", "failed")
 ADDRESS = re.compile(r"https?://[^\s,()]+|include/plots/[^\s,]+")  # what a click can open
 COLOURS = {"success": "green", "failed": "red", "upstream_failed": "red", "running": "cyan", "up_for_retry": "yellow"}
 console = Console(highlight=False, soft_wrap=True)
-
-
-class Airflow:
-    """The few calls of Airflow's REST API that the demo needs; passing trouble is waited out."""
-
-    def __init__(self, stack: Stack) -> None:
-        url = f"http://127.0.0.1:{stack.ports.airflow}/api/v1"
-        self._client = httpx.Client(base_url=url, auth=AIRFLOW_LOGIN, timeout=30, trust_env=False)
-
-    def get(self, path: str, **parameters: Any) -> dict[str, Any]:
-        """GET, as JSON; tried again for a short while when the server does not answer."""
-        for attempt in Retrying(
-            retry=retry_if_exception_type(httpx.TransportError),
-            stop=stop_after_attempt(5),
-            wait=wait_fixed(1),
-            reraise=True,
-        ):
-            with attempt:
-                response = self._client.get(path, params=parameters).raise_for_status()
-        return response.json()
-
-    def unpause(self, dag_id: str) -> None:
-        """Unpause the DAG, waiting for the scheduler to have read its file."""
-        for attempt in Retrying(stop=stop_after_delay(90), wait=wait_fixed(0.5), reraise=True):
-            with attempt:
-                self._client.patch(f"/dags/{dag_id}", json={"is_paused": False}).raise_for_status()
-
-    def trigger(self, dag_id: str, **params: Any) -> str:
-        """Start a run with these params and return its id."""
-        answer = self._client.post(f"/dags/{dag_id}/dagRuns", json={"conf": params}).raise_for_status()
-        return answer.json()["dag_run_id"]
-
-    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        """The DAG run."""
-        return self.get(f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}")
-
-    def triggered_by(self, dag_id: str, source_run: str, since: datetime) -> str | None:
-        """The run of the DAG that was started by a dataset event of ``source_run``."""
-        runs = self.get(f"/dags/{dag_id}/dagRuns", order_by="-start_date", start_date_gte=since.isoformat())
-        for run in runs["dag_runs"]:
-            path = f"/dags/{dag_id}/dagRuns/{quote(run['dag_run_id'], safe='')}/upstreamDatasetEvents"
-            if any(event["source_run_id"] == source_run for event in self.get(path)["dataset_events"]):
-                return run["dag_run_id"]
-        return None
-
-    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """The task instances of the run, in the order of their start."""
-        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances"
-        instances = self.get(path, limit=1000)["task_instances"]
-        return sorted(instances, key=lambda task: task["start_date"] or "~")
-
-    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> Any:
-        """A task's XCom."""
-        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task_id}/xcomEntries/{key}"
-        return self.get(path, stringify="false")["value"]
-
-    def log(self, task: dict[str, Any]) -> str:
-        """The log of the task's last attempt."""
-        path = f"/dags/{task['dag_id']}/dagRuns/{quote(task['dag_run_id'], safe='')}/taskInstances/{task['task_id']}"
-        parameters: dict[str, Any] = {"full_content": "true"}
-        if task["map_index"] >= 0:
-            parameters["map_index"] = task["map_index"]
-        answer = self._client.get(
-            f"{path}/logs/{task['try_number']}", params=parameters, headers={"Accept": "text/plain"}
-        )
-        return answer.text
 
 
 @dataclass
@@ -139,10 +72,10 @@ def run(stack: Stack) -> int:
     else:
         for words in failure_lines(airflow, runs):
             console.print(words)
-    user, password = AIRFLOW_LOGIN
     console.print(
-        clickable(f"\nAirflow: {stack.airflow_url} (login {user}, password {password})   MLflow: {stack.mlflow_url}")
+        clickable(f"\nAirflow: {stack.airflow_url}   MLflow: {stack.mlflow_url}   objects: {stack.objects_url}")
     )
+    console.print(services.login_line(stack))
     console.print("The stack stays up: make open shows it in the browser, make status, make stop.")
     return 0 if succeeded else 1
 
@@ -245,7 +178,7 @@ def result_lines(stack: Stack, airflow: Airflow, runs: dict[str, FollowedRun]) -
     yield from churn_lines(stack, airflow, runs["customer_analytics"])
     yield ""
     for dag_id, each in runs.items():
-        yield f"{dag_id + ' run':<24}{stack.airflow_url}/dags/{dag_id}/grid?dag_run_id={quote(str(each.run_id), safe='')}"
+        yield f"{dag_id + ' run':<24}{stack.airflow_url}/dags/{dag_id}/runs/{quote(str(each.run_id), safe='')}"
 
 
 def possum_lines(stack: Stack, airflow: Airflow, predict: FollowedRun) -> Iterator[str]:
@@ -272,8 +205,8 @@ def possum_lines(stack: Stack, airflow: Airflow, predict: FollowedRun) -> Iterat
     here = (
         "" if stack.executor == "celery" else f"include/plots/{settings.possum.plot_file_name}, "
     )  # else on some worker
-    yield f"  plot              {here}{plot['uri']}"
-    yield f"  predictions       {predictions['uri']}"
+    yield f"  plot              {here}{stack.page_of(plot['uri'])}"
+    yield f"  predictions       {stack.page_of(predictions['uri'])}"
 
 
 def churn_lines(stack: Stack, airflow: Airflow, churn: FollowedRun) -> Iterator[str]:
@@ -294,14 +227,17 @@ def churn_lines(stack: Stack, airflow: Airflow, churn: FollowedRun) -> Iterator[
     run_id = str(churn.run_id)
     decision = airflow.xcom("customer_analytics", run_id, "promote_model.compare_with_champion", "decision")
     yield f"  gate              {decision['reason']}"
-    yield f"  scored by         {airflow.xcom('customer_analytics', run_id, 'predict', 'drift')['model_version']}"
+    drift = airflow.xcom("customer_analytics", run_id, "predict", "drift")
+    yield f"  scored by         {drift['model_version']}"
     risks = ", ".join(f"{escape(name)} ({probability:.0%})" for name, probability in top_risks(stack))
     yield f"  top risks         {risks}"
     table = f"{settings.churn.warehouse_schema}.pred_churn"
     yield f"  all of them       table {table} of the warehouse, 127.0.0.1:{stack.ports.postgres}"
     yield f"  W&B run           {escape(trained['wandb_run'])}"
-    yield f"  model             {trained['model_uri']}"
-    yield f"  plots             {trained['plots']}"
+    yield f"  model             {stack.page_of(trained['model_uri'])}"
+    yield f"  model card        {stack.page_of(trained['plots'].removesuffix('plots/') + CARD_FILE)}"
+    yield f"  plots             {stack.page_of(trained['plots'])}"
+    yield f"  drift report      {stack.page_of(drift['report'])}"
 
 
 def top_risks(stack: Stack) -> list[tuple[str, float]]:

@@ -24,9 +24,9 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 def service_ports(stack: Stack) -> tuple[int, ...]:
-    """What a worker connects to: PostgreSQL, S3, MLflow, Redis."""
+    """What a worker connects to: Airflow's api-server, PostgreSQL, S3, MLflow, Redis."""
     ports = stack.ports
-    return ports.postgres, ports.s3, ports.mlflow, ports.redis
+    return ports.airflow, ports.postgres, ports.s3, ports.mlflow, ports.redis
 
 
 def pass_on(connect: Connect) -> Handler:

@@ -11,9 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psycopg2
-import psycopg2.extensions
-from psycopg2 import sql
+import psycopg
+from psycopg import sql
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from include.settings import settings
@@ -90,23 +89,22 @@ def _let_others_read_the_server() -> None:
 
 
 @retry(
-    retry=retry_if_exception_type(psycopg2.OperationalError),
+    retry=retry_if_exception_type(psycopg.OperationalError),
     stop=stop_after_delay(30),
     wait=wait_fixed(0.2),
     reraise=True,
 )
-def connect(stack: Stack, database: str = "postgres") -> psycopg2.extensions.connection:
+def connect(stack: Stack, database: str = "postgres") -> psycopg.Connection:
     """Connect as superuser, waiting up to 30 s for a server that is starting."""
-    connection = psycopg2.connect(
+    return psycopg.connect(
         host="127.0.0.1",
         port=stack.ports.postgres,
         user="postgres",
         password=stack.secrets.airflow_password,
         dbname=database,
         connect_timeout=3,
+        autocommit=True,
     )
-    connection.autocommit = True
-    return connection
 
 
 def ensure_databases(stack: Stack) -> None:

@@ -1,67 +1,58 @@
-"""The `airflow` command with the libraries that tasks use imported beforehand: `python -m local_stack.preloaded scheduler`.
+"""The `airflow` command with the libraries of the DAG files imported beforehand: `python -m local_stack.preloaded scheduler`.
 
-The scheduler's LocalExecutor and the Celery workers fork the tasks' processes from their own, so what that has imported costs
-a task nothing: several seconds each. Only for one machine's stack; elsewhere tasks run in processes of their own, and DAG
-files import none of this.
+The scheduler's LocalExecutor and the Celery workers fork the tasks' processes from their own, and the dag-processor those that
+read DAG files, so what it has imported costs them nothing: several seconds each. Where processes are not forked, as on macOS,
+it does not help, and each imports what it needs.
 """
 
+import include.legacy_packages
+
+import ast
 import functools
 import gc
 import importlib
 import sys
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
 
 import boto3
 from airflow.__main__ import main
 from airflow.providers_manager import ProvidersManager
 from botocore.loaders import JSONFileLoader
 
-from local_stack.config import Stack
+from local_stack.config import PROJECT, Stack
 from local_stack.processes import end_leftovers
 
-PRELOADED = (
-    "airflow.api.common.experimental.get_task_instance",
-    "airflow.io.path",
-    "airflow.models.taskinstancehistory",
-    "airflow.notifications.basenotifier",
-    "airflow.operators.empty",
-    "airflow.operators.subdag",
-    "airflow.providers.amazon.aws.hooks.s3",
-    "airflow.providers.amazon.aws.operators.s3",
-    "airflow.providers.postgres.hooks.postgres",
-    "astro.databases.postgres",
-    "astro.sql",
-    "boto3.s3.inject",
-    "filelock",
-    "git",
-    "jinja2.ext",
+OWN = ("include", "plugins")  # not preloaded: an edit counts from the next task on
+# What the libraries themselves import only when they are used
+LATER = (
     "matplotlib.backends.backend_agg",
-    "matplotlib.figure",
-    "mlflow.data",
-    "mlflow.pyfunc",
     "mlflow.sklearn",
+    "mlflow.store.artifact.s3_artifact_repo",
     "mlflow.tracking.request_header.registry",
-    "mlflow_provider.hooks.client",
-    "mlflow_provider.operators.pyfunc",
-    "mlflow_provider.operators.registry",
-    "pandas",
     "pandas.plotting._matplotlib",
-    "pandera.accessors.pandas_accessor",
-    "pandera.api.geopandas",
-    "pandera.backends.pandas.builtin_hypotheses",
     "pandera.backends.pandas.register",
-    "pandera.pandas",
-    "pyarrow.csv",
     "pyarrow.dataset",
-    "pyarrow.parquet",
-    "s3fs",
-    "sentry_sdk.integrations.aws_lambda",
-    "sklearn.compose",
-    "sklearn.ensemble",
-    "sklearn.linear_model",
-    "sklearn.model_selection",
-    "skops.io",
-    "wandb",
 )
+
+
+def import_what_is_used(*folders: Path) -> None:
+    """Import the modules of other packages that the Python files below the folders import, also within functions."""
+    trees = (ast.parse(path.read_bytes()) for folder in folders for path in sorted(folder.rglob("*.py")))
+    for module, names in chain.from_iterable(map(_imports, trees)):
+        if module.partition(".")[0] not in {*OWN, *sys.stdlib_module_names}:
+            __import__(module, fromlist=names)  # a name may be that of a module within
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[str, list[str]]]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, []) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield str(node.module), [alias.name for alias in node.names]
+        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield from _imports(node)
 
 
 def read_once() -> None:
@@ -75,7 +66,8 @@ def read_once() -> None:
 
 def preload() -> None:
     """Import what tasks use, and read what each of them would have to read again."""
-    for module in PRELOADED:
+    import_what_is_used(PROJECT / "dags", PROJECT / "include")
+    for module in LATER:
         importlib.import_module(module)
     providers = ProvidersManager()  # each task would look for the providers' entry points anew
     providers.initialize_providers_hooks()

@@ -6,14 +6,16 @@ its port, or doing its work beside the new one. So a program that has children i
 
 import contextlib
 import os
+import re
 
 import psutil
 
-from local_stack.config import MARK, PROJECT, Stack
+from local_stack.config import MARK, Stack
 
 PROGRAM = "SUPERVISOR_PROCESS_NAME"  # in the environment of all that supervisord starts, and of their children
-# in the command line of a process that works on a task: "airflow tasks run ...", "airflow task runner: ..."
-AT_WORK = "airflow task"
+WATCHER = "airflow worker -- LocalExecutor"  # title of a process of the scheduler's that waits for tasks and watches over them
+# in the command line of a process in which a task runs; the second is that of macOS, where processes have no titles
+TASK = re.compile(r"airflow worker -- (LocalExecutor: )?[0-9a-f]{8}-|import _child_exec_main")
 
 
 def marked_processes(stack: Stack) -> list[psutil.Process]:
@@ -21,7 +23,7 @@ def marked_processes(stack: Stack) -> list[psutil.Process]:
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == str(stack.home):
+            if _variable(process, MARK) == str(stack.home) or _is_watcher_of(stack, process):
                 found |= {each.pid: each for each in (process, *process.children(recursive=True))}
     mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     return [process for pid, process in found.items() if pid not in mine]
@@ -30,25 +32,43 @@ def marked_processes(stack: Stack) -> list[psutil.Process]:
 def end_leftovers(stack: Stack) -> None:
     """End what an earlier process of this program has left, and wait until that is gone.
 
-    Those that still work on a task go on, and write its outcome to the database.
+    Those that still work on a task go on, and report its outcome.
     """
     ended = []
     for process in marked_processes(stack):
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(PROGRAM) == os.environ[PROGRAM] and not _is_at_work(process, stack):
+            if _program(process) == os.environ[PROGRAM] and not _is_at_work(process):
                 process.kill()
                 ended.append(process)
     psutil.wait_procs(ended, timeout=10)
 
 
-def _is_at_work(process: psutil.Process, stack: Stack) -> bool:
-    for each in (process, *process.parents()):
-        command = " ".join(each.cmdline())
-        for folder in (stack.home, PROJECT):  # which may have any name
-            command = command.replace(str(folder), "")
-        if AT_WORK in command:
-            return True
-    return False
+def _variable(process: psutil.Process, name: str) -> str | None:
+    """A variable of the process; Airflow lets nobody but root read those of a process that has watched over a task."""
+    try:
+        return process.environ().get(name)
+    except psutil.AccessDenied:
+        return None
+
+
+def _is_watcher_of(stack: Stack, process: psutil.Process) -> bool:
+    """Whether it is a watcher that was started in the session of this stack's supervisord, of which it may be an orphan."""
+    if not _command(process).startswith(WATCHER) or process.uids().real != os.getuid():
+        return False
+    session = stack.home / "supervisord.pid"
+    return session.exists() and session.read_text(encoding="utf-8").strip() == str(os.getsid(process.pid))
+
+
+def _program(process: psutil.Process) -> str | None:
+    return "scheduler" if _command(process).startswith(WATCHER) else _variable(process, PROGRAM)
+
+
+def _is_at_work(process: psutil.Process) -> bool:
+    return any(TASK.search(_command(each)) for each in (process, *process.children(), *process.parents()))
+
+
+def _command(process: psutil.Process) -> str:
+    return " ".join(process.cmdline())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import psutil
-import psycopg2
+import psycopg
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -22,11 +22,14 @@ from supervisor.xmlrpc import SupervisorTransport
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from local_stack import postgres, preflight
-from local_stack.config import AIRFLOW_LOGIN, AIRFLOW_PROGRAMS, CELERY_WORKERS, LOG_BUCKET, Ports, Stack
+from local_stack.config import AIRFLOW_PROGRAMS, CELERY_WORKERS, LOG_BUCKET, Ports, Stack
 from local_stack.processes import marked_processes
 
 START_TIMEOUT = 180  # seconds for the whole stack to become healthy
 STOP_TIMEOUT = 45  # seconds for supervisord to end its processes before they are killed
+ANSWER_TIMEOUT = 5  # seconds for a service to say how it is
+FIRST_ANSWER_TIMEOUT = 60  # the same while the stack starts
+WANT_LOGIN = ("s3", "objects")  # that these refuse who comes without one is enough
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -68,9 +71,9 @@ def start(stack: Stack) -> None:
             _start_programs(stack, "postgres", "s3")
             _ensure_databases(stack)
         with console.status("starting MLflow and Airflow (the first time their databases are made, about a minute)"):
-            _start_programs(stack, "mlflow")
+            _start_programs(stack, "mlflow", "objects")
             migrate_airflow(stack)
-            _start_programs(stack, *(name for name in stack.programs if name not in ("postgres", "s3", "mlflow")))
+            _start_programs(stack, *stack.programs)
             wait_until_healthy(stack)
     except StartError as error:
         sys.exit(f"error: {error}")
@@ -89,6 +92,7 @@ def _prepare(stack: Stack) -> None:
     preflight.check_ports(ports, with_redis=executor == "celery")
     stack.keep_ports(ports)
     stack.keep_executor(executor)
+    stack.keep_passwords()
     postgres.init_data_folder(stack)
 
 
@@ -119,7 +123,7 @@ def _start_supervisord(stack: Stack) -> None:
 def _ensure_databases(stack: Stack) -> None:
     try:
         postgres.ensure_databases(stack)
-    except psycopg2.OperationalError as error:
+    except psycopg.OperationalError as error:
         problem = f"does not accept connections ({str(error).strip().splitlines()[-1]})"
         raise StartError(_with_log(stack, "postgres", problem)) from None
 
@@ -132,9 +136,9 @@ def _start_programs(stack: Stack, *names: str) -> None:
 
 
 def migrate_airflow(stack: Stack) -> None:
-    """Bring Airflow's database to this version and make the login, where that is not done yet."""
+    """Bring Airflow's database to this version, where that is not done yet."""
     done = subprocess.run(
-        [sys.executable, "-m", "local_stack.airflow_database", *AIRFLOW_LOGIN],
+        [sys.executable, "-m", "local_stack.airflow_database"],
         env=stack.environment(),
         capture_output=True,
         encoding="utf-8",
@@ -147,31 +151,37 @@ def migrate_airflow(stack: Stack) -> None:
         raise StartError(f"Airflow's database could not be made:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
 
 
-def unhealthy(stack: Stack) -> dict[str, str]:
+def unhealthy(stack: Stack, seconds: float = ANSWER_TIMEOUT) -> dict[str, str]:
     """The services that do not answer as they should, each with the reason; empty when all is well."""
+    airflow = f"http://127.0.0.1:{stack.ports.airflow}"
+    addresses = {
+        "s3": stack.s3_url,
+        "objects": f"http://127.0.0.1:{stack.ports.objects}",
+        "mlflow": f"http://127.0.0.1:{stack.ports.mlflow}/health",
+        "api-server": f"{airflow}/api/v2/monitor/health",
+        # what tasks talk to is made at the first call, which takes seconds: the first task must not wait for it
+        "execution API": f"{airflow}/execution/health",
+    }
     with ThreadPoolExecutor() as pool:
-        airflow = pool.submit(_get, f"http://127.0.0.1:{stack.ports.airflow}/health")
-        mlflow = pool.submit(_get, f"http://127.0.0.1:{stack.ports.mlflow}/health")
-        s3 = pool.submit(_get, stack.s3_url)
+        answers = dict(zip(addresses, pool.map(lambda url: _get(url, seconds), addresses.values()), strict=True))
     problems = {}
-    if isinstance(s3.result(), str):
-        problems["s3"] = str(s3.result())
-    for name, answer in (("mlflow", mlflow.result()), ("webserver", airflow.result())):
+    for name, answer in answers.items():
+        service = "api-server" if name == "execution API" else name
         if isinstance(answer, str):
-            problems[name] = answer
-        elif answer.status_code != 200:
-            problems[name] = f"HTTP {answer.status_code}"
-    if "webserver" not in problems:
-        health = airflow.result().json()  # type: ignore[union-attr]
-        for name in ("scheduler", "triggerer"):
-            if health[name]["status"] != "healthy":
+            problems[service] = answer
+        elif answer.status_code != 200 and name not in WANT_LOGIN:
+            problems[service] = f"HTTP {answer.status_code}"
+    if "api-server" not in problems:
+        health = answers["api-server"].json()  # type: ignore[union-attr]
+        for name in ("scheduler", "dag-processor", "triggerer"):
+            if health[name.replace("-", "_")]["status"] != "healthy":
                 problems[name] = "no heartbeat"
     return problems
 
 
-def _get(url: str) -> httpx.Response | str:
+def _get(url: str, seconds: float) -> httpx.Response | str:
     try:
-        return httpx.get(url, timeout=5, trust_env=False)
+        return httpx.get(url, timeout=seconds, trust_env=False)
     except httpx.HTTPError as error:
         return f"no answer ({type(error).__name__})"
 
@@ -185,7 +195,9 @@ def wait_until_healthy(stack: Stack) -> None:
             if states[name] == "FATAL":
                 raise StartError(_with_log(stack, name, "does not start"))
         # one may answer before supervisord counts it as running, and may yet fall over
-        return {name: states[name].lower() for name in stack.programs if states[name] != "RUNNING"} | unhealthy(stack)
+        return {name: states[name].lower() for name in stack.programs if states[name] != "RUNNING"} | unhealthy(
+            stack, FIRST_ANSWER_TIMEOUT
+        )
 
     try:
         Retrying(retry=retry_if_result(bool), stop=stop_after_delay(START_TIMEOUT), wait=wait_fixed(0.5))(problems)
@@ -259,8 +271,9 @@ def print_status(stack: Stack) -> bool:
     where = {
         "postgres": f"127.0.0.1:{stack.ports.postgres}",
         "s3": stack.s3_url,
+        "objects": stack.objects_url,
         "mlflow": stack.mlflow_url,
-        "webserver": stack.airflow_url,
+        "api-server": stack.airflow_url,
     }
     # narrow enough for 80 columns: only what is wrong with a service may take a second line
     name_column, pid, since_column, url = (Column(name, no_wrap=True) for name in ("service", "pid", "since", "where"))
@@ -274,8 +287,15 @@ def print_status(stack: Stack) -> bool:
         colour = "green" if running and name not in problems else "red"
         table.add_row(name, f"[{colour}]{state}[/]", str(info["pid"] or ""), since, where.get(name, ""))
     console.print(table)
-    console.print(f"Airflow's login: {' / '.join(AIRFLOW_LOGIN)}   state and logs: {escape(str(stack.home))}")
+    console.print(login_line(stack))
+    console.print(f"State and logs: {escape(str(stack.home))}")
     return not problems and all(infos[name]["statename"] == "RUNNING" for name in stack.programs)
+
+
+def login_line(stack: Stack) -> str:
+    """With what one logs in."""
+    user, password = stack.login
+    return f"Login for Airflow and objects: {user}, password {escape(password)}"
 
 
 def follow_logs(stack: Stack, name: str | None) -> int:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.request import getproxies
 
-OPTIONS = ("AIRFLOW_PORT", "MLFLOW_PORT", "S3_PORT", "POSTGRES_PORT", "REDIS_PORT", "EXECUTOR")
+OPTIONS = ("AIRFLOW_PORT", "MLFLOW_PORT", "S3_PORT", "OBJECTS_PORT", "POSTGRES_PORT", "REDIS_PORT", "EXECUTOR")
 PREFIX = "LOCAL_STACK_"  # of an option's variable; without it only `make demo MLFLOW_PORT=5001` counts
 
 NEEDED = {

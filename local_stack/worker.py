@@ -2,7 +2,7 @@
 
 It runs from a copy of the project, with folders of its own for everything that Airflow, uv's environments and W&B write,
 as a worker on another machine would. Where Linux lets it, it has a network, a process tree and a host name of its own too,
-and sees neither the project's code nor the rest of the stack's folder. Logs go to the S3 server, where the webserver finds
+and sees neither the project's code nor the rest of the stack's folder. Logs go to the S3 server, where the api-server finds
 them.
 """
 
