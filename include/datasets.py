@@ -1,4 +1,4 @@
-"""The datasets that link the DAGs. Their names are those of the tutorial; what they refer to travels in their events."""
+"""The assets (datasets before Airflow 3) that link the DAGs, named as in the tutorial; their events carry references."""
 
 from airflow.sdk import Asset
 

@@ -2,9 +2,8 @@
 
 A task records an address as a small XCom, under the key of one of the classes below; the button reads it from there.
 So tasks of any kind can have buttons: ``add_links`` at the end of a DAG file says which. As long as nothing is recorded,
-Airflow shows the button disabled. One that can lead nowhere as things are configured is left out.
-
-plugins/extra_links.py makes the classes known to Airflow. Addresses are those that the user's browser finds.
+Airflow shows the button disabled. One that can lead nowhere as things are configured is left out. Addresses are those that
+the user's browser finds.
 """
 
 import logging
@@ -30,8 +29,13 @@ class RecordedLink(BaseOperatorLink):
 
     key: ClassVar[str]
 
+    @property
+    def xcom_key(self) -> str:
+        """Where Airflow's web server looks: at once, and not only where Airflow puts it when the task has ended."""
+        return self.key
+
     def get_link(self, operator: Any, *, ti_key: "TaskInstanceKey") -> str:  # noqa: ARG002 (Airflow's signature)
-        """The address, or an empty string where there is none."""
+        """The address, or an empty string where there is none; Airflow asks and stores it again when the task has ended."""
         from airflow.sdk.execution_time.xcom import XCom
 
         return XCom.get_value(ti_key=ti_key, key=self.key) or ""
@@ -112,9 +116,8 @@ def record_link(link: type[RecordedLink], url: str | None, *, said: bool = False
     if not said:
         log.info("%s: %s", link.name, url)
     from airflow.sdk import get_current_context
-    from airflow.sdk.exceptions import AirflowException
 
-    with suppress(AirflowException):
+    with suppress(RuntimeError):  # no task
         _push_link(get_current_context()["ti"], link, url)
 
 

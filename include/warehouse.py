@@ -74,13 +74,11 @@ class WarehouseDatabase(PostgresDatabase):
         self.create_schema_if_applicable(target_table.metadata.schema)
         if if_exists == "replace" or not self.table_exists(target_table):
             self.create_table(target_table, dataframe=source_dataframe)
-        name = sql.SQL(self.get_table_qualified_name(target_table))
+        copy = sql.SQL("COPY {} FROM STDIN WITH (FORMAT csv, ENCODING 'UTF8')").format(
+            sql.SQL(self.get_table_qualified_name(target_table))
+        )
         with closing(self.hook.get_conn()) as connection, connection, connection.cursor() as cursor:
-            copy_into(
-                cursor,
-                sql.SQL("COPY {} FROM STDIN WITH (FORMAT csv, ENCODING 'UTF8')").format(name),
-                csv_of(source_dataframe),
-            )
+            copy_into(cursor, copy, csv_of(source_dataframe))
 
 
 def csv_of(frame: pd.DataFrame) -> BinaryIO:
