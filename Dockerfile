@@ -29,8 +29,8 @@ ENV PYTHONPATH=/usr/local/airflow${PYTHONPATH:+:$PYTHONPATH} \
 # Who watches a task's process: include/task_process.py, for tasks of the queue `default`, which is every task that names none.
 # Here and not in .env, because without it LocalExecutor copies what tasks log, with secrets unmasked, to the scheduler's output.
 # An api-server on a busy machine may take longer than the 5 s that a task gives it by default.
-ENV AIRFLOW__SDK__COORDINATORS='{"python":{"classpath":"include.task_process.TaskCoordinator"}}' \
-    AIRFLOW__SDK__QUEUE_TO_COORDINATOR='{"default":"python"}' \
+ENV AIRFLOW__SDK__COORDINATORS='{"task_process":{"classpath":"include.task_process.TaskCoordinator"}}' \
+    AIRFLOW__SDK__QUEUE_TO_COORDINATOR='{"default":"task_process"}' \
     AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT=30
 USER root
 COPY --from=wheels /usr/local/share/wheels /usr/local/share/wheels
