@@ -71,7 +71,7 @@ class Airflow:
         """The DAG run."""
         return self.get(_path(dag_id, run_id))
 
-    def asset_events(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+    def events_of(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """The asset events that started the run, in the order of time; none yet while that cannot be told.
 
         Airflow 3.3 answers 500 while one of the runs that an event has started is queued and has no start date.
@@ -88,7 +88,7 @@ class Airflow:
         """The run of the DAG that was started by an asset event of ``source_run``."""
         runs = self.get(f"/dags/{dag_id}/dagRuns", order_by="-start_date", start_date_gte=since.isoformat())
         for run in runs["dag_runs"]:
-            if any(event["source_run_id"] == source_run for event in self.asset_events(dag_id, run["dag_run_id"])):
+            if any(event["source_run_id"] == source_run for event in self.events_of(dag_id, run["dag_run_id"])):
                 return run["dag_run_id"]
         return None
 

@@ -274,8 +274,8 @@ class Stack:
                 "min_heartbeat_interval": 1,
             },
             "sdk": {
-                "coordinators": json.dumps({"tasks": {"classpath": "include.task_process.TaskCoordinator"}}),
-                "queue_to_coordinator": json.dumps({"default": "tasks"}),
+                "coordinators": json.dumps({"task_process": {"classpath": "include.task_process.TaskCoordinator"}}),
+                "queue_to_coordinator": json.dumps({"default": "task_process"}),
             },
             "triggerer": {"capacity": 10},
             **({"celery": self._celery_configuration()} if self.executor == "celery" else {}),

@@ -5,6 +5,9 @@ read DAG files, so what it has imported costs them nothing: several seconds each
 it does not help, and each imports what it needs.
 """
 
+# Before anything of Airflow: it asks every module for every name that it knows, and Airflow's say of many that they are old
+import skops.io  # noqa: F401  # isort: skip
+
 import include.legacy_packages
 
 import ast

@@ -2,17 +2,20 @@
 
 import contextlib
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
+from uuid import UUID
 
-import psycopg2
+import psycopg
 
 from include.object_store import sha256_hex
 from include.settings import settings
+from local_stack.processes import WATCHER
 from tests.support.local_stack import RUN_TIMEOUT, RunningStack, await_that, services
 from tests.support.possum_runs import Round, mlflow_runs
 
@@ -20,18 +23,21 @@ psutil = services.psutil  # only where the stack is installed
 
 Task = tuple[str, str]  # DAG and task
 Moment = Callable[[str], bool]  # is it time, for the task that is named as dag/run/task?
-TASK = "airflow task runner:"  # the title of the process in which a task's code runs
+TASK = re.compile(r"airflow worker -- [0-9a-f]{8}-")  # the title of the process in which a task's code runs
 LOOK = 0.05  # seconds between two looks at the running tasks
 AT_WORK = "SELECT count(*) FROM dag_run JOIN dag USING (dag_id) WHERE state IN ('queued', 'running') AND NOT is_paused"
 RUNNING = "SELECT dag_id, task_id, run_id, pid FROM task_instance WHERE state = 'running'"
-# Neither the pause before the next try nor the number of tries is what is tested: Airflow has the DAG processor declare a killed
-# task failed, and does so again while that is slow; the second time may cost the next try.
+# Neither the pause before the next try nor the number of tries is what is tested.
 HURRY = "UPDATE task_instance SET end_date = end_date - interval '2 minutes', max_tries = greatest(max_tries, 8) \
 WHERE state = 'up_for_retry' AND end_date > now() - interval '1 minute'"
 
-# Tasks are held at their end: what records it waits for an advisory lock, and with it the task's process. That is the dataset's
-# event, where the task has one (Airflow commits it before the success), or else the success. Nothing else waits: others only read
-# the row of a running task. A holder that dies frees the lock, and one that hangs is waited for in vain for a minute, so that no
+# A task whose process was killed together with the one that watches over it has no heartbeat; nor is that time what is tested.
+NO_HEARTBEAT = "UPDATE task_instance SET last_heartbeat_at = last_heartbeat_at - interval '10 minutes' \
+WHERE dag_id = %s AND task_id = %s AND run_id = %s AND state = 'running'"
+
+# Tasks are held at their end: what records it waits for an advisory lock, and with it the api-server's answer to the process that
+# watches over the task. That is the asset's event, where the task has one, or else the success. Nothing else waits: others only
+# read the row of a running task. A holder that dies frees the lock, and one that hangs is waited for in vain for a minute, so that no
 # task is held for ever.
 LOCKS = 20_230_101  # the class of these advisory locks; each task has one of its own
 HOLD = f"""
@@ -52,13 +58,13 @@ EXCEPTION WHEN lock_not_available THEN
 END $$;
 CREATE OR REPLACE TRIGGER hold_at_end BEFORE UPDATE ON task_instance FOR EACH ROW
 WHEN (OLD.state = 'running' AND NEW.state = 'success') EXECUTE FUNCTION hold_at_end('');
-CREATE OR REPLACE TRIGGER hold_at_end BEFORE INSERT ON dataset_event FOR EACH ROW EXECUTE FUNCTION hold_at_end('source_');
+CREATE OR REPLACE TRIGGER hold_at_end BEFORE INSERT ON asset_event FOR EACH ROW EXECUTE FUNCTION hold_at_end('source_');
 """
 HOLD_NO_MORE = "SET lock_timeout = '60s'; DROP FUNCTION hold_at_end CASCADE"  # with its triggers
-LOCK = f"SELECT pg_advisory_lock({LOCKS}, hashtext(%s || '/' || %s))"
-UNLOCK = f"SELECT pg_advisory_unlock({LOCKS}, hashtext(%s || '/' || %s))"
+LOCK = f"SELECT pg_advisory_lock({LOCKS}, hashtext(%s::text || '/' || %s::text))"
+UNLOCK = f"SELECT pg_advisory_unlock({LOCKS}, hashtext(%s::text || '/' || %s::text))"
 HELD = """
-SELECT task.dag_id, task.task_id, task.run_id, task.pid, session.pid FROM task_instance task JOIN pg_stat_activity session
+SELECT task.dag_id, task.task_id, task.run_id, task.pid, task.id, session.pid FROM task_instance task JOIN pg_stat_activity session
 ON session.application_name = 'held ' || md5(concat_ws('/', task.dag_id, task.run_id, task.task_id, task.map_index))
 WHERE session.wait_event = 'advisory' AND task.state = 'running'
 """
@@ -75,7 +81,8 @@ class Held(NamedTuple):
     task: Task
     run_id: str
     pid: int  # of its process
-    session: int  # its connection's process in PostgreSQL
+    instance: UUID  # of the task
+    session: int  # the process in PostgreSQL of the connection that waits
 
 
 class Hold:
@@ -112,8 +119,9 @@ class Hold:
         return await_that(find, seconds=RUN_TIMEOUT, every=LOOK)
 
     def forget(self, held: Held) -> None:
-        """End the session of a task that was killed: until it sees that nobody is there, it would hold the task's row."""
+        """End the session that would record the success of a task that was killed, and let Airflow see that it is gone."""
         self._cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [held.session])
+        self._cursor.execute(NO_HEARTBEAT, [*held.task, held.run_id])
 
     def let_go(self, task: Task) -> None:
         """From now on the task may succeed."""
@@ -135,6 +143,15 @@ def kill_task(pid: int) -> None:
     await_that(lambda: not is_task_runner(pid), every=LOOK)
 
 
+def kill_watcher(instance: UUID) -> None:
+    """SIGKILL for the process that watches over a task: it would go on to record what the task has told it last, its success."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if " ".join(process.cmdline()).endswith(f"{WATCHER}: {instance}"):
+                process.kill()
+                process.wait(10)
+
+
 def at_once(_: str) -> bool:
     """The moment at which a task's code has begun to run."""
     return True
@@ -152,14 +169,13 @@ def killing(stack: RunningStack, tasks: Collection[Task], middles: Mapping[Task,
     def look(cursor: Any, hold: Hold) -> None:
         cursor.execute(HURRY)
         for held in hold.held():
-            if is_task_runner(held.pid):
-                kill_task(held.pid)
-                hold.forget(held)
-                if not left.pop(held.task, None):
-                    killed[held.task] = held.run_id
-                    hold.let_go(held.task)
-            else:  # killed in its middle, and its last words were on their way
-                hold.forget(held)
+            at_end = is_task_runner(held.pid)  # else it was killed in its middle, and its last words were on their way
+            kill_task(held.pid)
+            kill_watcher(held.instance)
+            hold.forget(held)
+            if at_end and not left.pop(held.task, None):
+                killed[held.task] = held.run_id
+                hold.let_go(held.task)
         cursor.execute(RUNNING)
         for dag_id, task_id, run_id, pid in cursor.fetchall():
             moment = left.get((dag_id, task_id))
@@ -186,15 +202,13 @@ def killing(stack: RunningStack, tasks: Collection[Task], middles: Mapping[Task,
 
 def database(stack: RunningStack) -> Any:
     """A connection to Airflow's database that sees each change at once."""
-    connection = psycopg2.connect(stack.stack.database_url("airflow").replace("+psycopg2", ""))
-    connection.autocommit = True
-    return connection
+    return psycopg.connect(stack.stack.database_url("airflow"), autocommit=True)
 
 
 def is_task_runner(pid: int | None) -> bool:
-    """Whether it is the process in which a task's code runs (before that it is the one that supervises)."""
+    """Whether it is the process in which a task's code runs (before that it is like the one that watches over it)."""
     with contextlib.suppress(psutil.Error, TypeError):
-        return " ".join(psutil.Process(pid).cmdline()).startswith(TASK)
+        return bool(TASK.match(" ".join(psutil.Process(pid).cmdline())))
     return False
 
 

@@ -15,17 +15,16 @@ from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote
 
 import boto3
-import psycopg2
+import psycopg
 import pytest
-from psycopg2.sql import Composable
+from psycopg.sql import Composable
 from tenacity import Retrying, retry_if_not_result, stop_after_delay, wait_fixed
 
 from local_stack import services
+from local_stack.airflow_api import ENDED, Airflow
 from local_stack.config import PROJECT, Ports, Stack
-from local_stack.demo import ENDED, Airflow
 from local_stack.processes import marked_processes
 
 if TYPE_CHECKING:
@@ -150,18 +149,14 @@ class RunningStack(LocalStack):
 
     def query(self, sql: str | Composable, *values: Any, database: str = "airflow") -> list[tuple]:
         """The rows of a query, in one of the databases."""
-        connection = psycopg2.connect(
+        with psycopg.connect(
             host="127.0.0.1",
             port=self.ports.postgres,
             user=database,
             password=getattr(self.stack.secrets, f"{database}_password"),
             dbname=database,
-        )
-        with connection, connection.cursor() as cursor:
-            cursor.execute(sql, values)
-            rows = cursor.fetchall()
-        connection.close()
-        return rows
+        ) as connection:
+            return connection.execute(sql, values).fetchall()
 
     def python(self, code: str) -> Any:
         """Run code as a task's process would, with the stack's environment; return what it prints last, as JSON."""
@@ -188,7 +183,7 @@ class AirflowApi(Airflow):
 
     def trigger_with(self, dag_id: str, **params: Any) -> str:
         """Start a run with params, and return its id."""
-        return self.post(f"/dags/{dag_id}/dagRuns", conf=params)["dag_run_id"]
+        return self.post(f"/dags/{dag_id}/dagRuns", conf=params, logical_date=None)["dag_run_id"]
 
     def clear(self, dag_id: str, run_id: str) -> None:
         """Let all tasks of a finished run run again."""
@@ -219,19 +214,14 @@ class AirflowApi(Airflow):
             logs = "\n\n".join(f"{task['task_id']}:\n{self.log(task)[-3000:]}" for task in failed)
             pytest.fail(f"run {run_id} of {dag_id} failed\n{logs}", pytrace=False)
 
-    def events_of(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """The dataset events that triggered the run, in the order of time."""
-        path = f"/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}/upstreamDatasetEvents"
-        return sorted(self.get(path)["dataset_events"], key=lambda event: event["timestamp"])
-
     def wait_for_triggered(self, dag_id: str, source_run: str, known: tuple[str, ...] = ()) -> str:
         """Wait for the run that an event of ``source_run`` has triggered, other than the known ones; return its id."""
 
         def find() -> str | None:
-            runs = self.get(f"/dags/{dag_id}/dagRuns", order_by="-execution_date")["dag_runs"]
+            runs = self.get(f"/dags/{dag_id}/dagRuns", order_by="-run_after")["dag_runs"]
             for run in runs:
                 run_id = run["dag_run_id"]
-                if run["run_type"] != "dataset_triggered" or run_id in known:
+                if run["run_type"] != "asset_triggered" or run_id in known:
                     continue
                 if any(event["source_run_id"] == source_run for event in self.events_of(dag_id, run_id)):
                     return run_id

@@ -4,14 +4,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from psycopg2 import sql
+from psycopg import sql
 
 from tests.support.local_stack import RunningStack
 
 SECRETS = (
     "s3_secret_key",
     "fernet_key",
-    "webserver_secret_key",
+    "airflow_secret_key",
+    "login_password",
     "airflow_password",  # of Redis too
     "mlflow_password",
     "warehouse_password",
@@ -44,7 +45,7 @@ def database_texts(stack: RunningStack, database: str) -> Iterator[Text]:
         query = sql.SQL("SELECT * FROM {}").format(sql.Identifier(schema, table))
         for row in stack.query(query, database=database):
             for value in row:
-                yield table, bytes(value) if isinstance(value, memoryview) else str(value).encode()
+                yield table, value if isinstance(value, bytes) else str(value).encode()
 
 
 def file_texts(folder: Path) -> Iterator[Text]:

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psycopg2
+import psycopg
 import pytest
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
@@ -100,7 +100,7 @@ class Postgres(NamedTuple):
 
     def connect(self) -> Any:
         """A session of its superuser."""
-        return psycopg2.connect(host="127.0.0.1", port=self.port, user="postgres", password=self.password)
+        return psycopg.connect(host="127.0.0.1", port=self.port, user="postgres", password=self.password)
 
 
 @contextmanager
