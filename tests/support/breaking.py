@@ -37,8 +37,8 @@ WHERE dag_id = %s AND task_id = %s AND run_id = %s AND state = 'running'"
 
 # Tasks are held at their end: what records it waits for an advisory lock, and with it the api-server's answer to the process that
 # watches over the task. That is the asset's event, where the task has one, or else the success. Nothing else waits: others only
-# read the row of a running task. A holder that dies frees the lock, and one that hangs is waited for in vain for a minute, so that no
-# task is held for ever.
+# read the row of a running task. A holder that dies frees the lock, and one that hangs is waited for in vain for a minute, so that
+# no task is held for ever.
 LOCKS = 20_230_101  # the class of these advisory locks; each task has one of its own
 HOLD = f"""
 SET lock_timeout = '60s';
@@ -64,7 +64,8 @@ HOLD_NO_MORE = "SET lock_timeout = '60s'; DROP FUNCTION hold_at_end CASCADE"  # 
 LOCK = f"SELECT pg_advisory_lock({LOCKS}, hashtext(%s::text || '/' || %s::text))"
 UNLOCK = f"SELECT pg_advisory_unlock({LOCKS}, hashtext(%s::text || '/' || %s::text))"
 HELD = """
-SELECT task.dag_id, task.task_id, task.run_id, task.pid, task.id, session.pid FROM task_instance task JOIN pg_stat_activity session
+SELECT task.dag_id, task.task_id, task.run_id, task.pid, task.id, session.pid
+FROM task_instance task JOIN pg_stat_activity session
 ON session.application_name = 'held ' || md5(concat_ws('/', task.dag_id, task.run_id, task.task_id, task.map_index))
 WHERE session.wait_event = 'advisory' AND task.state = 'running'
 """
@@ -149,7 +150,6 @@ def kill_watcher(instance: UUID) -> None:
         with contextlib.suppress(psutil.Error):
             if " ".join(process.cmdline()).endswith(f"{WATCHER}: {instance}"):
                 process.kill()
-                process.wait(10)
 
 
 def at_once(_: str) -> bool:
