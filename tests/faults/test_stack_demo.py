@@ -1,6 +1,7 @@
 """`make demo` on a stack that was never started: with no network but loopback, and with a pipeline that fails."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -80,12 +81,16 @@ def test_demo_runs_all_pipelines_and_shows_where_the_results_are(demo_stack: Loc
     for dag_id in ("feature_eng", "train", "predict"):
         row = next(line for line in output.splitlines() if line.startswith(f"│ {dag_id} "))
         assert "success" in row
-    airflow, mlflow = (f"http://localhost:{port}" for port in (demo_stack.ports.airflow, demo_stack.ports.mlflow))
-    assert f"Airflow: {airflow} (login admin, password admin)" in output
+    ports = demo_stack.ports
+    airflow, mlflow, objects = (f"http://localhost:{port}" for port in (ports.airflow, ports.mlflow, ports.objects))
+    assert f"Airflow: {airflow}   MLflow: {mlflow}   objects: {objects}" in output
+    assert f"Login for Airflow and objects: admin, password {demo_stack.stack.secrets.login_password}" in output
     assert f"{mlflow}/#/experiments/" in output
     assert f"{mlflow}/#/models/Reg_RidgeCV_possums/versions/1" in output
     assert "include/plots/possum_tails.png" in output
-    assert "s3://data/predictions/" in output
+    assert f"{objects}/data/predictions/" in output
+    assert re.search(rf"plots +{objects}/churnmodels/\S+/plots/\n", output)
+    assert re.search(rf"drift report +{objects}/churnmodels/\S+/report\.html\n", output)
     assert "holdout" in output
     # the virtual environment of run_prediction came from uv's cache: none was there, and nothing could be downloaded
     (log,) = (demo_stack.home / "logs" / "tasks").glob("dag_id=predict/*/task_id=run_prediction/attempt=1.log")

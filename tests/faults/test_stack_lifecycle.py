@@ -73,12 +73,13 @@ def test_all_services_listen_on_loopback_only(stack: RunningStack):
             connections = process.net_connections("inet")
             listening |= {each.laddr for each in connections if each.status == psutil.CONN_LISTEN}
     ports = stack.ports
-    assert {ports.airflow, ports.mlflow, ports.s3, ports.postgres} <= {address.port for address in listening}
+    assert {ports.airflow, ports.mlflow, ports.s3, ports.objects, ports.postgres} <= {address.port for address in listening}
     assert {address.ip for address in listening} <= LOOPBACK
 
 
 def test_secrets_can_be_read_by_their_user_only(stack: RunningStack):
-    assert (stack.home / "secrets.json").stat().st_mode & 0o077 == 0
+    for name in ("secrets.json", "passwords.json"):
+        assert (stack.home / name).stat().st_mode & 0o077 == 0
 
 
 def test_second_start_changes_nothing(stack: RunningStack):
@@ -101,8 +102,10 @@ def test_status_tells_what_runs_where_and_since_when(stack: RunningStack):
         ("postgres", stack.ports.postgres),
         ("s3", stack.ports.s3),
         ("mlflow", stack.ports.mlflow),
-        ("webserver", stack.ports.airflow),
+        ("objects", stack.ports.objects),
+        ("api-server", stack.ports.airflow),
         ("scheduler", ""),
+        ("dag-processor", ""),
         ("triggerer", ""),
     ):
         row = next(line for line in done.stdout.splitlines() if re.match(rf"\W*{service}\b", line))
@@ -112,7 +115,9 @@ def test_status_tells_what_runs_where_and_since_when(stack: RunningStack):
         assert str(port) in row
 
 
-@pytest.mark.parametrize("service", ["postgres", "s3", "mlflow", "scheduler", "triggerer", "webserver"])
+@pytest.mark.parametrize(
+    "service", ["postgres", "s3", "objects", "mlflow", "scheduler", "dag-processor", "triggerer", "api-server"]
+)
 def test_killed_service_is_started_again_and_nothing_of_the_old_one_goes_on(stack: RunningStack, service):
     pid = info(stack, service)["pid"]
     old = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]

@@ -57,7 +57,7 @@ def test_clone_is_installed_where_it_lies_and_started(clone, tmp_path):
     again = make(clone, "setup")
     assert (again.returncode, again.stdout) == (0, "")
 
-    names = ("AIRFLOW", "MLFLOW", "S3", "POSTGRES")
+    names = ("AIRFLOW", "MLFLOW", "S3", "OBJECTS", "POSTGRES")
     ports = [f"{name}_PORT={port}" for name, port in zip(names, free_ports(len(names)), strict=True)]
     started = make(clone, "start", *ports, TESTS="nonsense", SERVICE="nonsense")
     assert started.returncode == 0, started.stdout

@@ -37,7 +37,7 @@ WHERE dag_id = %s AND task_id = %s AND run_id = %s AND state = 'running'"
 
 # Tasks are held at their end: what records it waits for an advisory lock, and with it the api-server's answer to the process that
 # watches over the task. That is the asset's event, where the task has one, or else the success. Nothing else waits: others only
-# read the row of a running task. A holder that dies frees the lock, and one that hangs is waited for in vain for a minute, so that
+# read the row of a running task. A holder that dies frees the lock, and one that hangs is waited for a minute, in vain, so that
 # no task is held for ever.
 LOCKS = 20_230_101  # the class of these advisory locks; each task has one of its own
 HOLD = f"""

@@ -148,7 +148,7 @@ class RunningStack(LocalStack):
         return MlflowClient(tracking_uri=url, registry_uri=url)
 
     def query(self, sql: str | Composable, *values: Any, database: str = "airflow") -> list[tuple]:
-        """The rows of a query, in one of the databases."""
+        """The rows of a query, or of the last of several, in one of the databases."""
         with psycopg.connect(
             host="127.0.0.1",
             port=self.ports.postgres,
@@ -156,7 +156,10 @@ class RunningStack(LocalStack):
             password=getattr(self.stack.secrets, f"{database}_password"),
             dbname=database,
         ) as connection:
-            return connection.execute(sql, values).fetchall()
+            cursor = connection.execute(sql, values)
+            while cursor.nextset():
+                pass
+            return cursor.fetchall()
 
     def python(self, code: str) -> Any:
         """Run code as a task's process would, with the stack's environment; return what it prints last, as JSON."""

@@ -43,10 +43,10 @@ def test_role_may_connect_to_its_own_database_only(stack: RunningStack, role: st
 
 @pytest.mark.parametrize("database", ["postgres", "template1", "airflow", "mlflow"])
 def test_server_refuses_the_warehouse_role_elsewhere(stack: RunningStack, database: str) -> None:
-    import psycopg2
+    import psycopg
 
-    with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
-        psycopg2.connect(
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        psycopg.connect(
             host="127.0.0.1",
             port=stack.ports.postgres,
             user="warehouse",
@@ -74,7 +74,7 @@ def test_warehouse_role_may_read_no_table_of_another_service(stack: RunningStack
 
 
 def test_warehouse_role_owns_its_schema_and_not_its_database(stack: RunningStack) -> None:
-    import psycopg2
+    import psycopg
 
     schema = settings.churn.warehouse_schema
     owner = "SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = '{}'"
@@ -87,7 +87,7 @@ def test_warehouse_role_owns_its_schema_and_not_its_database(stack: RunningStack
         "CREATE SCHEMA other",
         "CREATE TABLE public.rights (n int)",
     ):
-        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
             stack.query(refused, database="warehouse")
 
 
