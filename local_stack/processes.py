@@ -15,7 +15,7 @@ from local_stack.config import MARK, Stack
 PROGRAM = "SUPERVISOR_PROCESS_NAME"  # in the environment of all that supervisord starts, and of their children
 WATCHER = "airflow worker -- LocalExecutor"  # title of a process of the scheduler's that waits for tasks and watches over them
 # in the command line of a process in which a task runs; the second is that of macOS, where processes have no titles
-TASK = re.compile(r"airflow worker -- (LocalExecutor: )?[0-9a-f]{8}-|import _child_exec_main")
+TASK = re.compile(r"^airflow worker -- (LocalExecutor: )?[0-9a-f]{8}-| -c from airflow\.\S+ import _child_exec_main")
 
 
 def marked_processes(stack: Stack) -> list[psutil.Process]:

@@ -19,7 +19,7 @@ from local_stack.config import MARK, POSTGRES_SYSTEM_USER
 from local_stack.processes import marked_processes
 from tests.support.local_stack import RunningStack, services, short_folder
 
-NAME = "airflow tasks, my stäck; #1 'a' \"b\" (c) $HOME & 100%s [red]"
+NAME = "airflow worker -- 01234567-, my stäck; #1 'a' \"b\" (c) $HOME & 100%s [red]"
 STRAYS = {
     # each would move a connection, ask for what the stack's servers do not have, or turn them into something else
     "PGSSLMODE": "require",

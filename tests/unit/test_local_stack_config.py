@@ -20,10 +20,10 @@ def stack(tmp_path) -> Stack:
 
 
 def test_ports_are_the_usual_ones_and_each_is_moved_by_its_variable(monkeypatch):
-    assert Ports() == Ports(airflow=8080, mlflow=5000, s3=9000, postgres=5433)
-    for number, name in enumerate(("airflow", "mlflow", "s3", "postgres"), start=1000):
+    assert Ports() == Ports(airflow=8080, mlflow=5000, s3=9000, objects=9001, postgres=5433)
+    for number, name in enumerate(("airflow", "mlflow", "s3", "objects", "postgres"), start=1000):
         monkeypatch.setenv(f"LOCAL_STACK_{name.upper()}_PORT", str(number))
-    assert Ports.from_environment() == Ports(1000, 1001, 1002, 1003)
+    assert Ports.from_environment() == Ports(1000, 1001, 1002, 1003, 1004)
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "-1", "http", "80 ", "8080.0"])
@@ -73,6 +73,28 @@ def test_start_that_was_killed_while_it_wrote_the_secrets_is_begun_again(tmp_pat
     assert Secrets.load_or_make(file).s3_access_key
 
 
+def test_secret_that_signs_tokens_is_as_long_as_the_signature(stack):
+    """PyJWT warns at each request that is signed with fewer bytes than HS512 has."""
+    environment = stack.environment()
+    assert len(environment["AIRFLOW__API_AUTH__JWT_SECRET"].encode()) == 64
+
+
+def test_stack_of_another_version_is_told_to_be_removed(tmp_path):
+    """As one of Airflow 2, whose secrets had other names."""
+    file = tmp_path / "secrets.json"
+    # pragma: allowlist nextline secret, because it is made up
+    file.write_text(json.dumps({"fernet_key": "x", "webserver_secret_key": "y"}))
+    with pytest.raises(SystemExit, match=f"^error: {tmp_path} holds the stack of another version .*make clean"):
+        Secrets.load_or_make(file)
+
+
+def test_passwords_of_airflow_can_be_read_by_their_user_only(stack):
+    stack.keep_passwords()
+    assert json.loads(stack.passwords_file.read_text()) == {"admin": stack.login[1]}
+    assert stat.S_IMODE(stack.passwords_file.stat().st_mode) == 0o600
+    assert stack.environment()["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"] == str(stack.passwords_file)
+
+
 def killed(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
@@ -110,6 +132,22 @@ class TestEnvironment:
         assert environment["MLFLOW_ARTIFACT_BUCKET"] == "mine"
         assert environment["PIPELINES_MLFLOW_UI_URL"] == "https://mlflow.example.com"
 
+    def test_objects_are_looked_at_in_the_stacks_own_view(self, stack):
+        assert stack.page_of("s3://data/a b/plot.png") == "http://localhost:9001/data/a%20b/plot.png"
+
+    def test_objects_of_another_store_are_not(self, stack, monkeypatch):
+        monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "aws://key:secret@")
+        assert "PIPELINES_OBJECT_UI_URL" not in stack.environment()
+        assert stack.page_of("s3://data/plot.png") == "s3://data/plot.png"
+        monkeypatch.setenv("PIPELINES_OBJECT_UI_URL", "https://s3.example.com/{bucket}?prefix={key}")
+        assert stack.page_of("s3://data/plot.png") == "https://s3.example.com/data?prefix=plot.png"
+
+    def test_tasks_are_watched_by_the_projects_coordinator(self, stack):
+        environment = stack.environment()
+        (name,) = json.loads(environment["AIRFLOW__SDK__QUEUE_TO_COORDINATOR"]).values()
+        coordinator = json.loads(environment["AIRFLOW__SDK__COORDINATORS"])[name]
+        assert coordinator == {"classpath": "include.task_process.TaskCoordinator"}
+
     def test_nothing_calls_home(self, stack):
         wanted = {
             "DO_NOT_TRACK": "1",
@@ -139,7 +177,7 @@ class TestEnvironment:
             *("UV_CONSTRAINT", "UV_PROJECT_ENVIRONMENT", "UV_PYTHON", "UV_EXCLUDE_NEWER", "PIP_TARGET", "PIP_USER"),
             *("VIRTUAL_ENV", "CONDA_PREFIX", "PREDICTION_VENV_CACHE", "MPLBACKEND", "GIT_DIR"),
             *("PYTHONPATH", "PYTHONHOME", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "LD_PRELOAD", "LD_LIBRARY_PATH"),
-            *("GUNICORN_CMD_ARGS", "FLASK_ENV", "FORWARDED_ALLOW_IPS", "CELERY_BROKER_URL", "SPT_NOENV"),
+            *("UVICORN_PORT", "AIRFLOW_API_APPS", "FORWARDED_ALLOW_IPS", "CELERY_BROKER_URL", "SPT_NOENV"),
             *("FILE_PATH", "KEY_COLUMN", "WAREHOUSE_SCHEMA", "POSSUM", "CHURN", "MLFLOW_PORT", "EXECUTOR"),
             *("LOCAL_STACK_MARK", "LOCAL_STACK_SOCKET", "LOCAL_STACK_POSTGRES_USER", "LOCAL_STACK_REDIS_PASSWORD"),
             *("LOGNAME", "USER", "LANG", "LC_ALL", "LC_NUMERIC", "LANGUAGE", "LOCPATH"),

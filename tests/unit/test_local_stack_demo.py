@@ -133,11 +133,11 @@ def test_churn_lines_tell_figures_gate_risks_and_where_all_is(monkeypatch):
     xcoms = {
         ("train", "return_value"): trained,
         ("promote_model.compare_with_champion", "decision"): {"reason": "promoted: better"},
-        ("predict", "drift"): {"model_version": "churn_classifier:v3"},
+        ("predict", "drift"): {"model_version": "churn_classifier:v3", "report": "s3://m/drift/report.html"},
     }
     airflow = SimpleNamespace(xcom=lambda dag, run, task, key="return_value": xcoms[task, key])
     monkeypatch.setattr(demo, "top_risks", lambda _: [("Ada L.", 0.664), ("Bea M.", 0.5)])
-    stack = SimpleNamespace(ports=Ports(postgres=5433))
+    stack = SimpleNamespace(ports=Ports(postgres=5433), page_of=lambda uri: uri.replace("s3://", "http://objects/"))
 
     said = "\n".join(churn_lines(stack, airflow, made_up_run("success", dag_id="customer_analytics")))  # type: ignore[arg-type]
 
@@ -149,7 +149,9 @@ def test_churn_lines_tell_figures_gate_risks_and_where_all_is(monkeypatch):
         "top risks         Ada L. (66%), Bea M. (50%)\n",
         "table tmp_astro.pred_churn of the warehouse, 127.0.0.1:5433\n",
         "W&B run           /runs/offline-run-1\n",
-        "model             s3://m/model\n",
-        "plots             s3://m/plots/",
+        "model             http://objects/m/model\n",
+        "model card        http://objects/m/model_card.md\n",
+        "plots             http://objects/m/plots/\n",
+        "drift report      http://objects/m/drift/report.html",
     ):
         assert words in said
