@@ -47,8 +47,7 @@ PAYMENTS_PER_ORDER = 10.0  # at scale: about 10 payments a customer
 RUNNING = "SELECT dag_id || '.' || task_id, pid FROM task_instance WHERE state = 'running' AND pid IS NOT NULL"
 PARSE = """
 import importlib.util, sys, time
-import airflow
-from airflow.models.dag import DAG
+from airflow.sdk import DAG, task
 started = time.perf_counter()
 spec = importlib.util.spec_from_file_location("parsed", sys.argv[1])
 module = importlib.util.module_from_spec(spec)
@@ -179,7 +178,7 @@ def demo_seconds() -> float:
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder, "clone")
         subprocess.run(["git", "clone", "--quiet", PROJECT, clone], check=True)
-        names = ("AIRFLOW", "MLFLOW", "S3", "POSTGRES")
+        names = ("AIRFLOW", "MLFLOW", "S3", "OBJECTS", "POSTGRES")
         ports = {f"LOCAL_STACK_{name}_PORT": str(28100 + number) for number, name in enumerate(names)}
         environment = {k: v for k, v in os.environ.items() if k != "LOCAL_STACK_DIR"} | ports
         started = time.monotonic()
