@@ -13,7 +13,9 @@ import psutil
 from local_stack.config import MARK, Stack
 
 PROGRAM = "SUPERVISOR_PROCESS_NAME"  # in the environment of all that supervisord starts, and of their children
-WATCHER = "airflow worker -- LocalExecutor"  # title of a process of the scheduler's that waits for tasks and watches over them
+WORKER = (
+    "airflow worker -- "  # the title of a process of LocalExecutor's begins with this: a watcher over tasks, or a task
+)
 # in the command line of a process in which a task runs; the second is that of macOS, where processes have no titles
 TASK = re.compile(r"^airflow worker -- (LocalExecutor: )?[0-9a-f]{8}-| -c from airflow\.\S+ import _child_exec_main")
 
@@ -23,7 +25,7 @@ def marked_processes(stack: Stack) -> list[psutil.Process]:
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if _variable(process, MARK) == str(stack.home) or _is_watcher_of(stack, process):
+            if _variable(process, MARK) == str(stack.home) or _is_worker_of(stack, process):
                 found |= {each.pid: each for each in (process, *process.children(recursive=True))}
     mine = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     return [process for pid, process in found.items() if pid not in mine]
@@ -44,23 +46,23 @@ def end_leftovers(stack: Stack) -> None:
 
 
 def _variable(process: psutil.Process, name: str) -> str | None:
-    """A variable of the process; Airflow lets nobody but root read those of a process that has watched over a task."""
+    """A variable of the process; Airflow lets nobody but root read those of a watcher over tasks and of the tasks."""
     try:
         return process.environ().get(name)
     except psutil.AccessDenied:
         return None
 
 
-def _is_watcher_of(stack: Stack, process: psutil.Process) -> bool:
-    """Whether it is a watcher that was started in the session of this stack's supervisord, of which it may be an orphan."""
-    if not _command(process).startswith(WATCHER) or process.uids().real != os.getuid():
+def _is_worker_of(stack: Stack, process: psutil.Process) -> bool:
+    """Whether it is one of LocalExecutor's in the session of this stack's supervisord, of which it may be an orphan."""
+    if not _command(process).startswith(WORKER) or process.uids().real != os.getuid():
         return False
     session = stack.home / "supervisord.pid"
     return session.exists() and session.read_text(encoding="utf-8").strip() == str(os.getsid(process.pid))
 
 
 def _program(process: psutil.Process) -> str | None:
-    return "scheduler" if _command(process).startswith(WATCHER) else _variable(process, PROGRAM)
+    return "scheduler" if _command(process).startswith(WORKER) else _variable(process, PROGRAM)
 
 
 def _is_at_work(process: psutil.Process) -> bool:

@@ -4,6 +4,7 @@ Those that take long, or have a half of what they write that somebody could take
 runs succeed, and nothing is there twice or by half.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,21 +14,26 @@ from include.datasets import MODEL_TRAINED, POSSUM_FEATURES
 from include.settings import settings
 from include.wandb_tracking.target import run_id_for
 from tests.support.breaking import (
+    LOOK,
     Moment,
     Task,
     at_once,
     champion_predicts,
     counted,
     digest,
+    kill_task,
     killing,
+    runner_of,
     tries,
     unfinished_or_twice,
     wait_until_idle,
 )
-from tests.support.local_stack import RunningStack
+from tests.support.local_stack import RUN_TIMEOUT, RunningStack, await_that
 from tests.support.possum_runs import Round, dataset_events, follow, mlflow_runs, read_csv, versions_of_run
 
 TABLE = "pred_killed"
+# the pause before the next try is not what is tested
+SOON = "UPDATE task_instance SET end_date = now() - interval '2 minutes' WHERE run_id = %s AND state = 'up_for_retry' RETURNING 1"
 TASKS: tuple[Task, ...] = (
     ("feature_eng", "prepare_mlflow_experiment.get_current_experiment_id"),
     ("feature_eng", "extract_data"),
@@ -144,3 +150,34 @@ def test_churn_model_is_what_its_record_says(breakable, killed):
     champion = breakable.airflow.xcom("customer_analytics", killed.churn, "fetch_champion")["champion"]
     model = champion["trained"]["model"]
     assert digest(breakable, model["uri"]) == model["sha256"]
+
+
+@pytest.fixture(scope="module")
+def never(breakable: RunningStack, new_animals) -> str:
+    """A run of which the first task that reads is killed at each try."""
+    run = breakable.airflow.trigger_with("feature_eng", source=new_animals())
+
+    def is_over() -> bool:
+        breakable.query(SOON, run)
+        if pid := runner_of(breakable, "feature_eng", run, "extract_data"):
+            kill_task(pid)
+        return breakable.airflow.run("feature_eng", run)["state"] == "failed"
+
+    await_that(is_over, seconds=RUN_TIMEOUT, every=LOOK)
+    return run
+
+
+def test_task_that_is_killed_is_tried_again_as_often_as_it_may(breakable, never):
+    task = breakable.airflow.task("feature_eng", never, "extract_data")
+    assert task["state"] == "failed"
+    assert task["try_number"] == task["max_tries"] + 1 > 1
+
+
+def test_failure_of_a_task_whose_process_was_killed_is_told(breakable, never):
+    """Airflow itself calls on_failure_callback in the task's process only."""
+    last = breakable.airflow.task("feature_eng", never, "extract_data")["try_number"]
+    log = (breakable.stack.logs / "scheduler.log").read_text(encoding="utf-8")
+    told = re.findall(
+        rf"feature_eng\.extract_data has failed at try (\d+) of run {re.escape(never)}: no reason given", log
+    )
+    assert told == [str(last)]

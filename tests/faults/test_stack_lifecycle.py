@@ -73,7 +73,9 @@ def test_all_services_listen_on_loopback_only(stack: RunningStack):
             connections = process.net_connections("inet")
             listening |= {each.laddr for each in connections if each.status == psutil.CONN_LISTEN}
     ports = stack.ports
-    assert {ports.airflow, ports.mlflow, ports.s3, ports.objects, ports.postgres} <= {address.port for address in listening}
+    assert {ports.airflow, ports.mlflow, ports.s3, ports.objects, ports.postgres} <= {
+        address.port for address in listening
+    }
     assert {address.ip for address in listening} <= LOOPBACK
 
 

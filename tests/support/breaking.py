@@ -15,7 +15,7 @@ import psycopg
 
 from include.object_store import sha256_hex
 from include.settings import settings
-from local_stack.processes import WATCHER
+from local_stack.processes import WORKER
 from tests.support.local_stack import RUN_TIMEOUT, RunningStack, await_that, services
 from tests.support.possum_runs import Round, mlflow_runs
 
@@ -148,7 +148,7 @@ def kill_watcher(instance: UUID) -> None:
     """SIGKILL for the process that watches over a task: it would go on to record what the task has told it last, its success."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if " ".join(process.cmdline()).endswith(f"{WATCHER}: {instance}"):
+            if " ".join(process.cmdline()) == f"{WORKER}LocalExecutor: {instance}":
                 process.kill()
 
 
@@ -210,6 +210,12 @@ def is_task_runner(pid: int | None) -> bool:
     with contextlib.suppress(psutil.Error, TypeError):
         return bool(TASK.match(" ".join(psutil.Process(pid).cmdline())))
     return False
+
+
+def runner_of(stack: RunningStack, dag_id: str, run_id: str, task_id: str) -> int | None:
+    """The process in which the task's code runs now."""
+    pid = stack.airflow.task(dag_id, run_id, task_id)["pid"]
+    return pid if is_task_runner(pid) else None
 
 
 def tries(stack: RunningStack, dag_id: str, run_id: str) -> dict[str, int]:
