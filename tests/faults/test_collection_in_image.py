@@ -38,7 +38,8 @@ def distributions_in_image() -> set[str]:
     """What the image is made of, and the pytest that comes with the Astro Runtime."""
     files = [PROJECT / "requirements.txt", PROJECT / "docker" / "without-dependencies.txt"]
     wanted = [Requirement(line) for file in files for line in significant_lines(file)]
-    wanted += map(Requirement, ["apache-airflow", "pytest", *(metadata.requires("pytest") or ())])
+    airflow = ["apache-airflow", "apache-airflow-core", "apache-airflow-task-sdk"]
+    wanted += map(Requirement, [*airflow, "pytest", *(metadata.requires("pytest") or ())])
     return {canonicalize_name(each.name) for each in wanted if not each.marker or each.marker.evaluate({"extra": ""})}
 
 

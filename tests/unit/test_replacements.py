@@ -15,7 +15,7 @@ def examples() -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.M | re.S) if PAGE.exists() else [""]
 
 
-@pytest.mark.parametrize("example", examples(), ids=lambda text: re.findall(r"^def (\w+)", text, re.M)[-1])
+@pytest.mark.parametrize("example", examples(), ids=lambda text: text.strip().rpartition("\n")[2])
 def test_example_is_a_dag_without_the_packages(example: str, tmp_path: Path) -> None:
     file = tmp_path / "example.py"
     file.write_text(example)
