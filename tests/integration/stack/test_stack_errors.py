@@ -24,7 +24,7 @@ def one_error_line(output: str) -> str:
     return lines[0]
 
 
-@pytest.mark.parametrize("service", ["airflow", "mlflow", "s3", "postgres"])
+@pytest.mark.parametrize("service", ["airflow", "mlflow", "s3", "objects", "postgres"])
 def test_taken_port_is_named_with_the_variable_that_moves_it(other_stack: LocalStack, service):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
