@@ -267,12 +267,8 @@ class Stack:
                 "orphaned_tasks_check_interval": 60,
             },
             "dag_processor": {"min_file_process_interval": 60, "refresh_interval": 30, "parsing_processes": 1},
-            "workers": {
-                # seconds for an answer of the api-server, which may have other work on a busy machine
-                "execution_api_timeout": 30,
-                # a task's slot may be taken for so long after its end; by default 5 s
-                "min_heartbeat_interval": 1,
-            },
+            # seconds for an answer of the api-server, which may have other work on a busy machine
+            "workers": {"execution_api_timeout": 30},
             "sdk": {
                 "coordinators": json.dumps({"task_process": {"classpath": "include.task_process.TaskCoordinator"}}),
                 "queue_to_coordinator": json.dumps({"default": "task_process"}),
