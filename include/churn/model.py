@@ -12,8 +12,8 @@ import pandas as pd
 from sklearn import metrics, model_selection
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestClassifier
-from skops import io as skops_io
 
+from include import skops_io
 from include.churn.features import check_features
 from include.errors import ConfigurationError, InputError
 from include.holdout import in_holdout

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+import include.skops_io
 from include.errors import InputError
 from include.links import MLflowModelLink, model_url, record_link
 from include.mlflow_files import find_damage, recorded_file

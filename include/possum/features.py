@@ -77,7 +77,6 @@ def fit_transformer(rows: pd.DataFrame) -> ColumnTransformer:
     transformer = ColumnTransformer(
         [(ENCODER, encoder, categorical), (SCALER, StandardScaler(), numeric)],
         verbose_feature_names_out=False,
-        force_int_remainder_cols=False,  # the default wraps the unused columns in a class that skops does not trust
     )
     return transformer.set_output(transform="pandas").fit(rows)
 

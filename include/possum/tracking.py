@@ -12,6 +12,7 @@ import pandas as pd
 from mlflow.models import infer_signature
 from sklearn.pipeline import Pipeline
 
+import include.skops_io
 from include.drift import reference_rows
 from include.errors import InputError
 from include.mlflow_files import find_damage

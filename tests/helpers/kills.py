@@ -100,7 +100,7 @@ def _watched(targets: Iterable[Target], stand_in: Callable[[str, Callable[[], An
 
 def object_writes() -> list[Target]:
     """What include.object_store writes and removes objects with, whatever the store."""
-    from airflow.io.path import ObjectStoragePath
+    from airflow.sdk import ObjectStoragePath
 
     return [(ObjectStoragePath, "write_bytes"), (ObjectStoragePath, "unlink")]
 

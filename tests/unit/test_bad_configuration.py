@@ -295,7 +295,7 @@ def test_refusal_of_postgres_is_told_from_one_that_passes(said, is_hopeless):
 
 
 def test_connection_that_cannot_be_read_is_told_from_one_that_is_not_there(monkeypatch):
-    from airflow.exceptions import AirflowNotFoundException
+    from airflow.sdk.exceptions import AirflowNotFoundException
 
     error = AirflowNotFoundException("The conn_id `mlflow_default` isn't defined")
     assert "define the connection" in str(hopeless(error))

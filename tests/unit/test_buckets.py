@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable
 
 import pytest
-from airflow.exceptions import AirflowFailException
-from airflow.utils.context import Context
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException
 from werkzeug import Request, Response
 
 from include.buckets import EnsureBucketOperator

@@ -6,7 +6,12 @@ import ssl
 import psycopg2
 import pytest
 import requests
-from airflow.exceptions import AirflowException, AirflowFailException, AirflowRescheduleException, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSkipException,
+)
 from botocore import exceptions as botocore
 from botocore.exceptions import ClientError
 from mlflow.exceptions import MlflowException, RestException

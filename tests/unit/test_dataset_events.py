@@ -1,4 +1,4 @@
-"""With the objects that Airflow puts into a task's context, and an empty database of Airflow's in memory."""
+"""With the objects that Airflow puts into a task's context, and what its server says, of an empty database in memory."""
 
 import logging
 from collections.abc import Iterator
@@ -6,13 +6,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.datasets import Dataset
-from airflow.models.dataset import DatasetEvent, DatasetModel
-from airflow.utils.context import InletEventsAccessors
+from airflow.api_fastapi.execution_api.datamodels.taskinstance import AssetEventDagRunReference
+from airflow.api_fastapi.execution_api.routes.asset_events import get_asset_event_by_asset_name_uri
+from airflow.models.asset import AssetEvent, AssetModel
+from airflow.models.base import Base
+from airflow.sdk import Asset
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import AssetEventDagRunReferenceResult, AssetEventsResult, GetAssetEventByAsset
+from airflow.sdk.execution_time.context import InletEventsAccessors, TriggeringAssetEventsAccessor
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
-from include.dataset_events import reference_from_event
+from include.dataset_events import is_triggered_by, reference_from_event
 from include.datasets import MODEL_TRAINED, POSSUM_FEATURES
 from include.errors import InputError
 
@@ -20,20 +25,26 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 class Airflow:
-    """Events of the datasets as they lie in Airflow's database, and contexts of tasks."""
+    """Events of the assets as they lie in Airflow's database, and contexts of tasks."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.ids = {}
-        for dataset in (POSSUM_FEATURES, MODEL_TRAINED):
-            model = DatasetModel(uri=dataset.uri)
+        for asset in (POSSUM_FEATURES, MODEL_TRAINED):
+            model = AssetModel(name=asset.name, uri=asset.uri, group=asset.group)
             session.add(model)
             session.flush()
-            self.ids[dataset.uri] = model.id
+            self.ids[asset.name] = model.id
 
-    def event(self, extra: dict[str, Any] | None, minute: int = 0, dataset: Dataset = POSSUM_FEATURES) -> DatasetEvent:
-        event = DatasetEvent(
-            dataset_id=self.ids[dataset.uri],
+    def send(self, message: GetAssetEventByAsset) -> AssetEventsResult:
+        """What the process that watches a task's answers it, from the server's."""
+        wanted = message.model_dump(exclude={"type", "after", "before"})
+        answer = get_asset_event_by_asset_name_uri(**wanted, session=self.session)
+        return AssetEventsResult.model_validate(answer.model_dump())
+
+    def event(self, extra: dict[str, Any], minute: int = 0, asset: Asset = POSSUM_FEATURES) -> AssetEvent:
+        event = AssetEvent(
+            asset_id=self.ids[asset.name],
             extra=extra,
             source_dag_id="feature_eng",
             source_run_id=f"manual__{minute}",
@@ -43,21 +54,32 @@ class Airflow:
         self.session.flush()
         return event
 
-    def context(self, *triggering: DatasetEvent, inlet: Dataset = POSSUM_FEATURES) -> dict[str, Any]:
+    def context(self, *triggering: AssetEvent, inlet: Asset = POSSUM_FEATURES) -> dict[str, Any]:
         """Of a run that these events have triggered, or, without any, of one that was started by hand."""
+        sent = [AssetEventDagRunReference.model_validate(event, from_attributes=True) for event in triggering]
         return {
-            "triggering_dataset_events": {POSSUM_FEATURES.uri: list(triggering)} if triggering else {},
-            "inlet_events": InletEventsAccessors([inlet], session=self.session),
+            "triggering_asset_events": TriggeringAssetEventsAccessor.build(
+                AssetEventDagRunReferenceResult.model_validate(event.model_dump()) for event in sent
+            ),
+            "inlet_events": InletEventsAccessors([inlet]),
         }
 
 
 @pytest.fixture
-def airflow() -> Iterator[Airflow]:
+def airflow(monkeypatch) -> Iterator[Airflow]:
     engine = create_engine("sqlite://")
-    for model in (DatasetModel, DatasetEvent):
-        model.__table__.create(engine)
+    Base.metadata.create_all(engine)
     with Session(engine) as session:
-        yield Airflow(session)
+        server = Airflow(session)
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", server, raising=False)
+        yield server
+
+
+def test_run_is_triggered_by_the_assets_of_its_events_and_by_no_others(airflow):
+    context = airflow.context(airflow.event({}))
+    assert is_triggered_by(context, POSSUM_FEATURES)
+    assert not is_triggered_by(context, MODEL_TRAINED)
+    assert not is_triggered_by(airflow.context(), POSSUM_FEATURES)
 
 
 def test_triggering_event_is_used_and_not_a_newer_one(airflow):
@@ -87,7 +109,7 @@ def test_run_by_hand_uses_the_newest_past_event_and_says_so(airflow, caplog):
 def test_run_by_hand_passes_over_newer_events_that_say_too_little_and_says_so(airflow, caplog):
     airflow.event({"uri": "old", "sha256": "0"}, minute=1)
     airflow.event({"uri": "new", "sha256": "1", "more": "x"}, minute=2)
-    for minute, extra in enumerate((None, {}, {"from_rest_api": True}, {"uri": "half"}), start=3):
+    for minute, extra in enumerate(({}, {"from_rest_api": True}, {"uri": "half"}), start=3):
         airflow.event(extra, minute)
     with caplog.at_level(logging.INFO):
         reference = reference_from_event(airflow.context(), POSSUM_FEATURES, needed={"uri", "sha256"})
@@ -96,7 +118,7 @@ def test_run_by_hand_passes_over_newer_events_that_say_too_little_and_says_so(ai
 
 
 def test_run_by_hand_with_nothing_but_events_that_say_too_little_tells_of_the_newest_what_it_lacks(airflow):
-    airflow.event({"uri": "x", "sha256": "0"}, minute=1, dataset=MODEL_TRAINED)  # of another dataset
+    airflow.event({"uri": "x", "sha256": "0"}, minute=1, asset=MODEL_TRAINED)  # of another asset
     airflow.event({"sha256": "0"}, minute=2)
     airflow.event({"uri": "x"}, minute=3)
     with pytest.raises(InputError, match=r"2026-11-20 12:03:00 lacks sha256, it was probably made by hand"):
@@ -110,11 +132,11 @@ def test_events_of_another_dataset_do_not_count(airflow):
 
 
 def test_no_event_at_all_says_which_dags_to_run(airflow):
-    with pytest.raises(InputError, match=r"s3://data_possum\.csv/? has never been updated.*feature_eng, then train"):
+    with pytest.raises(InputError, match=r"s3://data_possum\.csv has never been updated.*feature_eng, then train"):
         reference_from_event(airflow.context(), POSSUM_FEATURES, needed={"uri"})
 
 
-@pytest.mark.parametrize("extra", [None, {}, {"uri": "s3://data/x"}])
+@pytest.mark.parametrize("extra", [{}, {"uri": "s3://data/x"}])
 def test_triggering_event_made_by_hand_is_refused_with_what_it_lacks_even_if_there_is_a_complete_one(airflow, extra):
     airflow.event({"uri": "s3://data/old", "sha256": "0"}, minute=-1)
     with pytest.raises(InputError, match=r"2026-11-20 12:00:00 lacks .*sha256.* made by hand"):
@@ -128,5 +150,5 @@ def test_changing_the_reference_does_not_change_the_event(airflow):
 
 
 def test_dataset_names_are_the_tutorials():
-    assert POSSUM_FEATURES.uri.rstrip("/") == "s3://data_possum.csv"
-    assert MODEL_TRAINED.uri == "model_trained"
+    assert POSSUM_FEATURES.name == "s3://data_possum.csv"
+    assert MODEL_TRAINED.name == "model_trained"

@@ -90,7 +90,7 @@ def test_connection_that_cannot_be_read_is_named(monkeypatch):
 
 
 def _not_found(*_):
-    from airflow.exceptions import AirflowNotFoundException
+    from airflow.sdk.exceptions import AirflowNotFoundException
 
     raise AirflowNotFoundException("The conn_id `mlflow_default` isn't defined")
 

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.exceptions import AirflowException
-from airflow.models import DagBag
+from airflow.dag_processing.dagbag import DagBag
 from airflow.models.taskinstancekey import TaskInstanceKey
-from airflow.models.xcom import XCom
+from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.execution_time.xcom import XCom
 from astro.files import File
 from astro.table import Metadata, Table
 
@@ -67,7 +67,7 @@ def test_button_reads_what_the_task_has_recorded(monkeypatch):
 
 def test_recording_pushes_a_small_xcom_and_says_the_address(monkeypatch, caplog):
     task = FakeTask()
-    monkeypatch.setattr("airflow.operators.python.get_current_context", lambda: task.context)
+    monkeypatch.setattr("airflow.sdk.get_current_context", lambda: task.context)
     with caplog.at_level("INFO"):
         links.record_link(links.MLflowRunLink, "http://here")
         links.record_link(links.WandbRunLink, None)
@@ -79,7 +79,7 @@ def test_recording_outside_of_a_task_does_nothing(monkeypatch):
     def no_context() -> None:
         raise AirflowException("no context")
 
-    monkeypatch.setattr("airflow.operators.python.get_current_context", no_context)
+    monkeypatch.setattr("airflow.sdk.get_current_context", no_context)
     links.record_link(links.MLflowRunLink, "http://here")
 
 
@@ -155,7 +155,7 @@ def test_webserver_knows_every_button_of_every_dag(monkeypatch):
     for name in ("global_operator_extra_links", "operator_extra_links"):
         monkeypatch.setattr(plugins_manager, name, [])
     shown: dict[str, list[str]] = {}
-    for dag_id, dag in DagBag(PROJECT / "dags", include_examples=False).dags.items():
+    for dag_id, dag in DagBag(PROJECT / "dags").dags.items():
         served = SerializedDAG.from_json(SerializedDAG.to_json(dag))
         shown |= {f"{dag_id}.{task.task_id}": task.extra_links for task in served.tasks if task.extra_links}
     assert shown["feature_eng.build_features"] == ["MLflow experiment", "MLflow run"]  # Astro SDK
@@ -200,7 +200,7 @@ def test_button_that_cannot_be_recorded_fails_no_task(monkeypatch, caplog, conso
 
     monkeypatch.setattr(FakeTask, "xcom_push", away)
     task = FakeTask(bucket_name="data")
-    monkeypatch.setattr("airflow.operators.python.get_current_context", lambda: task.context)
+    monkeypatch.setattr("airflow.sdk.get_current_context", lambda: task.context)
     links.record_outcome(task.context, None)
     links.record_link(links.MLflowRunLink, "http://here")
     assert "The button MLflow run could not be recorded" in caplog.text

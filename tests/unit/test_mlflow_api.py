@@ -6,8 +6,8 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 import pytest
-from airflow.exceptions import AirflowFailException
-from airflow.utils.context import Context
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException
 from werkzeug import Request, Response
 
 from include import mlflow_api

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.models.connection import Connection
+from airflow.sdk import Connection
 
 from include.errors import ConfigurationError
 from include.mlflow_tracking import tracking_uri

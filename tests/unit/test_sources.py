@@ -2,8 +2,8 @@ import errno
 from pathlib import Path
 
 import pytest
-from airflow.exceptions import ParamValidationError
-from airflow.models.param import Param
+from airflow.sdk import Param
+from airflow.sdk.exceptions import ParamValidationError
 
 from include.errors import InputError
 from include.settings import INCLUDE

@@ -2,7 +2,7 @@ import inspect
 
 import pandas as pd
 import pytest
-from airflow.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
 
 from include.errors import ConfigurationError, InputError
 from include.task_errors import fail_at_once

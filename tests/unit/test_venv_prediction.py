@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from airflow.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException
 
 from include import venv_prediction
 from include.task_errors import hopeless
@@ -137,7 +137,7 @@ def test_operator_keeps_credentials_out_of_arguments_and_templates(monkeypatch):
 
 
 def test_child_inherits_proxies_and_certificates_and_no_secret_of_airflow(monkeypatch):
-    from airflow.models.dag import DAG
+    from airflow.sdk import DAG
 
     from include.servers.connections import NETWORK_VARIABLES
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import pytest
-from airflow.models.xcom import BaseXCom
+from airflow.sdk import BaseXCom
 
 from include import object_store, xcom_backend
 from include.xcom_backend import ObjectStoreXComBackend
