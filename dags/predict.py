@@ -115,7 +115,8 @@ def predict() -> None:
         from include.model_requirements import add_requirements
 
         connect_mlflow()
-        return add_requirements(model["model_uri"], "boto3", "pandas")
+        # pyarrow is how pandas 3 keeps text, in the rows that are handed over too
+        return add_requirements(model["model_uri"], "boto3", "pandas", "pyarrow")
 
     @task
     @fail_at_once

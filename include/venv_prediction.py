@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "PREDICTION_VENV_CACHE"
 # what the project's models require: tracking.MODEL_PACKAGES, and what add_line_to_file adds
-KNOWN_PACKAGES = ("mlflow-skinny", "numpy", "scikit-learn", "scipy", "skops", "boto3", "pandas")
+KNOWN_PACKAGES = ("mlflow-skinny", "numpy", "scikit-learn", "scipy", "skops", "boto3", "pandas", "pyarrow")
 # Seconds for the whole build, including the wait for another task that builds the same environment. It leaves time for scoring
 # within the task's execution_timeout (dag_defaults).
 BUILD_TIMEOUT = 600

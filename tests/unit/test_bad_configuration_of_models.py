@@ -64,4 +64,4 @@ def test_any_other_requirement_is_refused(line):
 def test_known_packages_are_those_that_the_models_are_logged_with():
     from include.possum.tracking import MODEL_PACKAGES
 
-    assert set(MODEL_PACKAGES) | {"boto3", "pandas"} == set(KNOWN_PACKAGES)
+    assert set(MODEL_PACKAGES) | {"boto3", "pandas", "pyarrow"} == set(KNOWN_PACKAGES)
