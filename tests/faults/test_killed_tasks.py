@@ -29,7 +29,7 @@ from tests.support.breaking import (
     wait_until_idle,
 )
 from tests.support.local_stack import RUN_TIMEOUT, RunningStack, await_that
-from tests.support.possum_runs import Round, dataset_events, follow, mlflow_runs, read_csv, versions_of_run
+from tests.support.possum_runs import Round, asset_events, follow, mlflow_runs, read_csv, versions_of_run
 
 TABLE = "pred_killed"
 # the pause before the next try is not what is tested
@@ -114,9 +114,9 @@ def test_task_was_killed_and_succeeded_at_its_next_try(breakable, killed, task):
 
 
 def test_objects_are_what_the_events_say(breakable, killed):
-    (features,) = dataset_events(breakable, POSSUM_FEATURES.uri, killed.possum.feature_eng)
+    (features,) = asset_events(breakable, POSSUM_FEATURES.name, killed.possum.feature_eng)
     assert features == killed.possum.features
-    (model,) = dataset_events(breakable, MODEL_TRAINED.uri, killed.possum.train)
+    (model,) = asset_events(breakable, MODEL_TRAINED.name, killed.possum.train)
     for name in ("features", "animals"):
         assert digest(breakable, model[f"{name}_uri"]) == model[f"{name}_sha256"]
     for outcome in (killed.possum.plot, killed.possum.predictions):

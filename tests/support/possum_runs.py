@@ -1,7 +1,6 @@
 """Rounds through the three possum DAGs, and what they hand over."""
 
 import io
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -75,24 +74,24 @@ def champion_version(stack: RunningStack) -> str:
     return stack.mlflow.get_model_version_by_alias(settings.possum.registered_model_name, "champion").version
 
 
-def dataset_events(stack: RunningStack, uri: str, source_run: str) -> list[dict[str, Any]]:
-    """What the events of a dataset carry that were made by a DAG run, in the order of time."""
+def asset_events(stack: RunningStack, name: str, source_run: str) -> list[dict[str, Any]]:
+    """What the events of an asset carry that were made by a DAG run, in the order of time."""
     rows = stack.query(
-        "SELECT event.extra FROM dataset_event event JOIN dataset ON dataset.id = event.dataset_id "
-        "WHERE dataset.uri = %s AND event.source_run_id = %s ORDER BY event.timestamp",
-        uri,
+        "SELECT event.extra FROM asset_event event JOIN asset ON asset.id = event.asset_id "
+        "WHERE asset.name = %s AND event.source_run_id = %s ORDER BY event.timestamp",
+        name,
         source_run,
     )
-    return [json.loads(extra) if isinstance(extra, str) else extra for (extra,) in rows]
+    return [extra for (extra,) in rows]
 
 
 def what_bad_input_must_not_change(stack: RunningStack) -> dict[str, Any]:
-    """Objects, artifacts, dataset events, versions and the champion; not the input files."""
+    """Objects, artifacts, asset events, versions and the champion; not the input files."""
     objects = stack.keys(settings.data_bucket_name)
     return {
         "objects": {key: etag for key, etag in objects.items() if not key.startswith("incoming/")},
         "artifacts": stack.keys(settings.mlflow_artifact_bucket),
-        "events": stack.query("SELECT count(*) FROM dataset_event"),
+        "events": stack.query("SELECT count(*) FROM asset_event"),
         "versions": model_versions(stack),
         "champion": champion_version(stack),
     }

@@ -54,7 +54,7 @@ def overlapping(possum_stack: "RunningStack", first: "Round", fewer_animals: str
 
 @pytest.fixture(scope="session")
 def by_hand(possum_stack: "RunningStack", overlapping: "list[Round]") -> str:
-    """A run of predict that no dataset has triggered."""
+    """A run of predict that no asset has triggered."""
     run = possum_stack.airflow.trigger("predict")
     possum_stack.airflow.wait_for_success("predict", run)
     return run

@@ -16,7 +16,7 @@ from tests.support.local_stack import RunningStack
 from tests.support.possum_runs import Round, what_bad_input_must_not_change
 
 if TYPE_CHECKING:
-    from airflow.models.dag import DAG
+    from airflow.sdk import DAG
 
 # line of the file, header included, of the animal that gets the bad value
 LINE = 11
@@ -128,7 +128,7 @@ def test_nothing_after_the_check_runs(stack, runs, name):
     assert {states[task] for task in later} == {"upstream_failed"}
 
 
-def test_buckets_datasets_and_registry_stay_as_they_were(runs):
+def test_buckets_assets_and_registry_stay_as_they_were(runs):
     folders = {key.split("/")[0] for key in runs.before["objects"]}
     assert {"features", "animals", "plots", "predictions"} <= folders  # so these are looked at
     assert runs.after == runs.before

@@ -55,7 +55,7 @@ class Registry:
         lengths = training[TARGET] + np.random.default_rng(3).normal(0, noise, len(training))
         model: BaseEstimator = Pipeline(
             [
-                ("take", ColumnTransformer([("numeric", "passthrough", numeric)], force_int_remainder_cols=False)),
+                ("take", ColumnTransformer([("numeric", "passthrough", numeric)])),
                 ("line", LinearRegression()),
             ]
         ).fit(inputs, lengths)

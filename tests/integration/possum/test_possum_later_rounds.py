@@ -14,8 +14,8 @@ from include.settings import settings
 from tests.support.local_stack import RunningStack, await_that
 from tests.support.possum_runs import (
     Round,
+    asset_events,
     champion_version,
-    dataset_events,
     follow,
     mlflow_runs,
     model_versions,
@@ -136,7 +136,7 @@ class TestFeatureEngAgain:
             assert sha256_hex(stack.object(first.features[f"{name}_uri"])) == first.features[f"{name}_sha256"]
 
     def test_its_second_event_says_the_same(self, stack, first, features_again):
-        assert dataset_events(stack, POSSUM_FEATURES.uri, first.feature_eng) == [first.features] * 2
+        assert asset_events(stack, POSSUM_FEATURES.name, first.feature_eng) == [first.features] * 2
 
     def test_says_which_transformer_it_uses(self, stack, first, features_again):
         log = stack.airflow.task_log("feature_eng", first.feature_eng, "build_features")
@@ -242,12 +242,13 @@ class EventByHand:
 @pytest.fixture(scope="module")
 def event_by_hand(possum_stack: RunningStack, rejected: Rejected) -> EventByHand:
     airflow = possum_stack.airflow
-    event = airflow.post("/datasets/events", dataset_uri=MODEL_TRAINED.uri, extra={})
+    (asset,) = airflow.get("/assets", name_pattern=MODEL_TRAINED.name)["assets"]
+    event = airflow.post("/assets/events", asset_id=asset["id"], extra={})
 
     def triggered_by_it() -> str | None:
-        for run in airflow.get("/dags/predict/dagRuns", order_by="-execution_date", limit=5)["dag_runs"]:
+        for run in airflow.get("/dags/predict/dagRuns", order_by="-run_after", limit=5)["dag_runs"]:
             run_id = run["dag_run_id"]
-            if run["run_type"] == "dataset_triggered" and event["id"] in (
+            if run["run_type"] == "asset_triggered" and event["id"] in (
                 each["id"] for each in airflow.events_of("predict", run_id)
             ):
                 return run_id
@@ -267,7 +268,7 @@ class TestEventByHand:
         log = stack.airflow.log(task)
         message = log[log.index("AirflowFailException") :]
         assert "lacks animals_sha256, animals_uri, baseline_loss, better_than_baseline" in message
-        assert "it was probably made by hand: run the DAG that updates the dataset" in message
+        assert "it was probably made by hand: run the DAG that updates the asset" in message
 
     def test_run_by_hand_passes_it_over_and_says_so(self, stack, rejected, event_by_hand):
         before, used = (

@@ -19,8 +19,8 @@ from include.settings import INCLUDE, settings
 from tests.support.local_stack import RunningStack
 from tests.support.possum_runs import (
     PLOT,
+    asset_events,
     champion_version,
-    dataset_events,
     mlflow_runs,
     read_csv,
     what_bad_input_must_not_change,
@@ -226,10 +226,10 @@ class TestDrift:
         assert "differs from the training rows" in page
         assert "data:image/png;base64," in page
 
-    def test_dataset_event_names_model_and_run(self, stack, others):
+    def test_asset_event_names_model_and_run(self, stack, others):
         model = others.scored.model
         expected = {"model": model["name"], "version": model["version"], "dag_run": others.run}
-        events = dataset_events(stack, DRIFT_DETECTED.uri, others.run)
+        events = asset_events(stack, DRIFT_DETECTED.name, others.run)
         assert events == [expected] * 2  # of the run, and of the run again
 
     def test_the_champions_own_animals_are_no_drift(self, stack, first):
@@ -237,7 +237,7 @@ class TestDrift:
         assert check.data.tags["drift"] == "none"
         assert check.data.metrics["drift_detected"] == 0
         assert stack.airflow.task("predict", first.predict, "report_drift")["state"] == "skipped"
-        assert dataset_events(stack, DRIFT_DETECTED.uri, first.predict) == []
+        assert asset_events(stack, DRIFT_DETECTED.name, first.predict) == []
 
 
 class TestClearedRun:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 from airflow.exceptions import AirflowFailException
-from airflow.utils.context import Context
+from airflow.sdk import Context
 from werkzeug import Request, Response
 
 from include.settings import ChurnSettings, Settings, settings
 from tests.fakes.http_server import answering
 
 if TYPE_CHECKING:
-    from airflow.models.dag import DAG
+    from airflow.sdk import DAG
 
     from tests.support.local_stack import RunningStack
 
@@ -206,16 +206,16 @@ CASES: dict[str, Case] = {
 
 @pytest.fixture(scope="module")
 def dags() -> Dags:
-    from airflow.models import DagBag
+    from airflow.dag_processing.dagbag import DagBag
 
-    return DagBag(PROJECT / "dags", include_examples=False, read_dags_from_db=False).dags
+    return DagBag(PROJECT / "dags").dags
 
 
 @pytest.fixture(autouse=True)
 def forget_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each case with clients of its own, and an environment that it may change."""
     import s3fs
-    from airflow.io import store
+    from airflow.sdk.io import store
 
     store._STORE_CACHE.clear()
     s3fs.S3FileSystem.clear_instance_cache()
