@@ -9,11 +9,10 @@ from collections.abc import Callable
 import pytest
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
-from werkzeug import Request, Response
 
 from include.buckets import EnsureBucketOperator
 from include.settings import settings
-from tests.fakes.http_server import answering
+from tests.fakes.http_server import Request, Response, answering
 
 Answer = Callable[[Request], Response]
 BUCKETS = {"DATA_BUCKET_NAME": settings.data_bucket_name, "CHURN_MODEL_BUCKET": settings.churn.model_bucket}

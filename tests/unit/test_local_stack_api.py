@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from werkzeug import Request, Response
 
 from local_stack.airflow_api import Airflow, log_lines
 from local_stack.config import Ports, Stack
-from tests.fakes.http_server import answering
+from tests.fakes.http_server import Request, Response, answering
 
 EVENTS = "/api/v2/dags/train/dagRuns/run%201/upstreamAssetEvents"
 

@@ -8,7 +8,6 @@ from urllib.parse import unquote_plus
 import pytest
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException
-from werkzeug import Request, Response
 
 from include import mlflow_api
 from include.errors import ConfigurationError, InputError
@@ -21,7 +20,7 @@ from include.mlflow_experiment import (
     require_experiment_id,
 )
 from include.mlflow_registry import MoveToStageOperator, find_model_version, list_registered_models
-from tests.fakes.http_server import answering
+from tests.fakes.http_server import Request, Response, answering
 
 DELETED = {"experiment_id": "7", "name": "Possum_tails", "lifecycle_stage": "deleted"}
 ACTIVE = DELETED | {"lifecycle_stage": "active"}

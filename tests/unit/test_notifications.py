@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from werkzeug import Request, Response
 
 from include import notifications
 from include.dag_defaults import DEFAULT_ARGS
 from include.settings import PipelinesSettings, Settings
-from tests.fakes.http_server import answering
+from tests.fakes.http_server import Request, Response, answering
 
 # pragma: allowlist nextline secret, because it is made up
 SECRET = "t0ps3cret"

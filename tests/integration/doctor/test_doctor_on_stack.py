@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from werkzeug import Request, Response
 
 from include import doctor
 from include.doctor import checks, examine
 from include.doctor_servers import EXPERIMENT
 from include.settings import settings
-from tests.fakes.http_server import answering
+from tests.fakes.http_server import Request, Response, answering
 from tests.fakes.wandb_server import FakeWandb
 from tests.support.local_stack import RunningStack, free_ports
 

@@ -16,10 +16,9 @@ import pandas as pd
 import pytest
 from airflow.exceptions import AirflowFailException
 from airflow.sdk import Context
-from werkzeug import Request, Response
 
 from include.settings import ChurnSettings, Settings, settings
-from tests.fakes.http_server import answering
+from tests.fakes.http_server import Request, Response, answering
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from werkzeug import Response
 
 from include.errors import ConfigurationError
 from include.wandb_tracking import server
@@ -11,7 +10,7 @@ from include.wandb_tracking.errors import TrackingUnavailable
 from include.wandb_tracking.server import log_in
 from include.wandb_tracking.target import tracking_target
 from tests.fakes.certificates import write_certificate
-from tests.fakes.http_server import answering
+from tests.fakes.http_server import Response, answering
 from tests.fakes.wandb_server import KEY, FakeWandb
 
 
