@@ -59,8 +59,8 @@ doctor: setup ## Check every service and connection, each with what mends it
 screenshots: setup ## Make the pictures of docs/images anew from the running stack (after make demo; needs Chromium)
 	@$(STACK) run tests.browser.screenshots
 
-# Two processes: one runs all tests with the session's stack, the other those without (tests/conftest.py)
-PYTEST := $(PY) -m pytest -n 2 --no-loadscope-reorder
+# Three processes: one for each pipeline on the session's stack, and one for what needs no stack (tests/conftest.py)
+PYTEST := $(PY) -m pytest -n 3 --no-loadscope-reorder
 
 .PHONY: test
 test: setup lint ## Run the linters and the tests, on real services (TESTS=tests/unit for a part)

@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from local_stack import shell
+from tests.helpers import turns
 
 if TYPE_CHECKING:
     from tests.support.local_stack import RunningStack
@@ -48,12 +50,15 @@ OF_THE_SHELL = (
 )
 KEPT_STACK = os.environ.get("TEST_STACK_DIR")  # a developer's: this stack is used, and stays up for the next time
 AIRFLOW_HOME = _isolate()
+TEST_RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex  # the same in all processes of one run
 FAILURES = Path(__file__).parents[1] / "test-failures"
 WITH_STACK = {"integration", "faults", "browser"}  # folders of tests
 
 
-# The possum pipeline's tests look at the stack's first runs of it; those that stop services come last.
-ORDER = ("tests/integration/possum", "tests/integration/churn", "tests/integration", "tests/browser", "tests/faults")
+# Tests with the session's stack. Those of the two pipelines run at the same time, in a process each, as they look at what their
+# first runs have left; those that stop services, or look at all that there is, run after both and alone.
+GROUPS = ("tests/integration/possum", "tests/integration/churn/")
+ALONE = ("tests/integration", "tests/browser", "tests/faults")  # in this order
 # Tests that the session's stack is not for: they need no stack, or have one of their own.
 WITHOUT_STACK = (
     "tests/unit",
@@ -69,40 +74,62 @@ WITHOUT_STACK = (
 )
 
 
-def _has_stack(nodeid: str) -> bool:
-    return not nodeid.startswith(WITHOUT_STACK)
+def _group(nodeid: str) -> str | None:
+    """The group of a test with the session's stack; None where it has none."""
+    if nodeid.startswith(WITHOUT_STACK):
+        return None
+    return next((folder for folder in GROUPS if nodeid.startswith(folder)), "alone")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests of the fault tier, and put those with the session's stack first where there are several processes.
 
-    They take longest, and all run in one process (pytest_xdist_make_scheduler). In a single process what is quick comes first.
+    They take longest. In a single process what is quick comes first.
     """
     several = config.getoption("numprocesses", default=None) or hasattr(config, "workerinput")
+    order = (*GROUPS, *ALONE)
 
-    def rank(item: pytest.Item) -> tuple[bool, int]:
-        number = next((number for number, folder in enumerate(ORDER) if item.nodeid.startswith(folder)), -1)
-        return _has_stack(item.nodeid) != bool(several), number
+    def rank(item: pytest.Item) -> int:
+        if _group(item.nodeid) is None:
+            return len(order) if several else -1
+        return next(number for number, folder in enumerate(order) if item.nodeid.startswith(folder))
 
     for item in items:
         if item.nodeid.startswith("tests/faults"):
             item.add_marker(pytest.mark.faults)
-        if not _has_stack(item.nodeid) and not item.nodeid.startswith("tests/unit"):  # there it may be another stack
+        if _group(item.nodeid) is None and not item.nodeid.startswith("tests/unit"):  # there it may be another stack
             assert "stack" not in item.fixturenames, f"WITHOUT_STACK must not list {item.nodeid}"  # type: ignore[attr-defined]
     items.sort(key=rank)  # stable: within a rank the order stays
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """All tests with the session's stack are for one process, as each process has a session of its own; others go by file."""
+    """A process for each group with the session's stack; the first one goes on with those that run alone; others go by file."""
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
     class ByStack(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "stack" if _has_stack(nodeid) else nodeid.partition("::")[0]
+            group = _group(nodeid)
+            if group is None:
+                return nodeid.partition("::")[0]
+            return group if group in GROUPS else GROUPS[0]
 
     return ByStack(config, log)
+
+
+TURN = turns.Lock(TEST_RUN, "turn")
+
+
+def _take_turns(item: pytest.Item) -> None:
+    """Wait for the turn of the test's group, and let others have theirs while tests without the stack run."""
+    group = _group(item.nodeid)
+    if group in GROUPS:
+        TURN.share()
+    elif group:
+        TURN.alone()
+    else:
+        TURN.let_go()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -123,6 +150,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    _take_turns(item)
     BEGAN.setdefault(item.path, time.time() - 1)  # file systems may keep whole seconds
 
 
@@ -151,7 +179,7 @@ def stack() -> Iterator["RunningStack"]:
     if KEPT_STACK:
         yield local_stack.use(KEPT_STACK)
     else:
-        with local_stack.run() as running:
+        with local_stack.shared(TEST_RUN) as running:
             yield running
 
 

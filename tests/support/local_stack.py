@@ -26,6 +26,7 @@ from local_stack import services
 from local_stack.airflow_api import ENDED, Airflow
 from local_stack.config import PROJECT, Ports, Stack
 from local_stack.processes import marked_processes
+from tests.helpers import turns
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -240,19 +241,34 @@ class AirflowApi(Airflow):
 
 
 @contextmanager
-def run() -> Iterator[RunningStack]:
-    """A new stack, stopped and removed at the end; a SIGTERM ends the tests like Ctrl-C, so that this happens too."""
+def shared(test_run: str) -> Iterator[RunningStack]:
+    """One new stack for all processes of a test run: the first one starts it, and the last one stops and removes it.
+
+    A SIGTERM ends the tests like Ctrl-C, so that this happens then too.
+    """
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    stack = RunningStack(short_folder())
+    starting, using = turns.Lock(test_run, "starting"), turns.Lock(test_run, "using")
+    stack = RunningStack(turns.path(test_run, "stack"))
+    done, left = None, []
     try:
-        stack.start()
+        starting.alone()
+        using.share()
+        if services.is_running(stack.stack):
+            stack.ports = stack.stack.ports
+        else:
+            stack.start()
+        starting.let_go()
         yield stack
     finally:
-        done = stack.command("stop")
-        left = stack.processes()
-        shutil.rmtree(stack.home, ignore_errors=True)
+        starting.alone()
+        if using.alone_at_once():
+            done = stack.command("stop")
+            left = stack.processes()
+            shutil.rmtree(stack.home, ignore_errors=True)
+            turns.remove(test_run)
+        starting.let_go()
         signal.signal(signal.SIGTERM, previous)
-    assert done.returncode == 0, done.stdout
+    assert not done or done.returncode == 0, done and done.stdout
     assert left == []
 
 
