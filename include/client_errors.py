@@ -248,7 +248,7 @@ def _of_requests(error: BaseException) -> Explanation | None:
 
 # what libpq and psycopg say if it cannot connect; these errors have no code
 POSTGRES_OPTIONS = (
-    r"does not support SSL|certificate|sslmode|invalid connection option|private key|invalid .*value|invalid dsn"
+    r"does not support SSL|certificate|sslmode|invalid connection option|private key|(invalid|bad) .*value"
 )
 POSTGRES_LOGIN_REFUSALS = r"authentication failed|no password supplied|role .* does not exist|not permitted to log in"
 POSTGRES_REFUSALS = r"no pg_hba.conf entry|permission denied|does not exist|unsupported startup parameter"

@@ -36,8 +36,7 @@ class Keys:
         keys = self.all_rows()
         if keys.num_columns == 1 and not keys.column(0).null_count:
             # sorting takes a third of the memory of a table of all keys, and mostly that is all there is to do
-            ordered = np.array(keys.column(0))
-            ordered.sort()
+            ordered = np.sort(keys.column(0))
             twice = ordered[1:][ordered[1:] == ordered[:-1]]
             return np.flatnonzero(np.isin(keys.column(0), twice)) if len(twice) else np.array([], dtype=np.int64)
         whole = np.logical_and.reduce([np.array(column.is_valid()) for column in keys.columns])

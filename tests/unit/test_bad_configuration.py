@@ -285,7 +285,7 @@ def test_refusal_of_mlflow_is_hopeless_and_named(code):
     ],
 )
 def test_refusal_of_postgres_is_told_from_one_that_passes(said, is_hopeless):
-    from psycopg2 import OperationalError
+    from psycopg import OperationalError
 
     reason = hopeless(
         wrapped(RuntimeError("sql"), OperationalError(f'connection to server at "h", port 1 failed: {said}'))

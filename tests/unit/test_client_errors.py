@@ -3,7 +3,7 @@
 import errno
 import ssl
 
-import psycopg2
+import psycopg
 import pytest
 import requests
 from airflow.sdk.exceptions import (
@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import (
 from botocore import exceptions as botocore
 from botocore.exceptions import ClientError
 from mlflow.exceptions import MlflowException, RestException
-from psycopg2 import errors as postgres
+from psycopg import errors as postgres
 
 from include.client_errors import explain
 from include.errors import ConfigurationError, InputError
@@ -33,14 +33,13 @@ def mlflow(code: str, message: str = "said it") -> RestException:
     return RestException({"error_code": code, "message": message})
 
 
-def at_start(message: str) -> psycopg2.OperationalError:
-    return psycopg2.OperationalError(f'connection to server at "h", port 5432 failed: {message}\n')
+def at_start(message: str) -> psycopg.OperationalError:
+    return psycopg.OperationalError(f'connection failed: connection to server at "h", port 5432 failed: {message}')
 
 
-def with_code(code: str, message: str = "said it") -> psycopg2.Error:
-    """As psycopg2 raises it for a statement; its own attribute can only be set by the server."""
-    kind = postgres.lookup(code)
-    return type(kind.__name__, (kind,), {"pgcode": code, "__module__": kind.__module__})(message)
+def with_code(code: str, message: str = "said it") -> psycopg.Error:
+    """As psycopg raises it for a statement."""
+    return postgres.lookup(code)(message)
 
 
 UNTRUSTED = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate (_ssl.c:1006)"
@@ -88,9 +87,14 @@ PERMANENT = {
         [POSTGRES, "sslmode"],
     ),
     "postgres-option": (
-        psycopg2.ProgrammingError('invalid dsn: invalid connection option "x"'),
+        psycopg.ProgrammingError('invalid connection option "x"\n'),
         [POSTGRES, "extra"],
     ),
+    "postgres-value": (
+        psycopg.OperationalError('connection is bad: invalid sslmode value: "x"'),
+        [POSTGRES, "sslmode"],
+    ),
+    "postgres-number": (psycopg.ProgrammingError("bad value for connect_timeout: 'x'"), [POSTGRES, "extra"]),
     "postgres-pooler": (at_start("FATAL:  unsupported startup parameter: options"), [POSTGRES]),
     "postgres-login": (at_start('FATAL:  role "x" does not exist'), [POSTGRES, "login"]),
     "postgres-database": (at_start('FATAL:  database "x" does not exist'), [POSTGRES, "schema of"]),
@@ -123,8 +127,8 @@ MAY_PASS = {
     "postgres-away": (at_start("Connection refused"), [POSTGRES, "host and port"]),
     "postgres-starting": (at_start("FATAL:  the database system is starting up"), [POSTGRES]),
     "postgres-full-house": (at_start("FATAL:  sorry, too many clients already"), [POSTGRES]),
-    "postgres-no-name": (at_start('could not translate host name "h" to address'), [POSTGRES]),
-    "postgres-gone": (psycopg2.OperationalError("server closed the connection unexpectedly"), [POSTGRES]),
+    "postgres-no-name": (psycopg.OperationalError("failed to resolve host 'h': [Errno -2] not known"), [POSTGRES]),
+    "postgres-gone": (psycopg.OperationalError("server closed the connection unexpectedly"), [POSTGRES]),
     "postgres-disk": (with_code("53100", "could not extend file"), ["disk of the PostgreSQL server is full"]),
     "disk": (OSError(errno.ENOSPC, "No space left on device", "/data/x"), ["the disk is full: /data/x"]),
     "quota": (OSError(errno.EDQUOT, "Disk quota exceeded"), ["the disk is full: /"]),

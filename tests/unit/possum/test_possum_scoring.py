@@ -134,7 +134,7 @@ class TestCheckSignature:
     @pytest.mark.parametrize(
         ("column", "values", "message"),
         [
-            ("belly", "wide", "takes column belly as double, the rows have object"),
+            ("belly", "wide", "takes column belly as double, the rows have str"),
             ("sex", 1.0, "takes column sex as string, the rows have float64"),
         ],
         ids=["text for a number", "number for a text"],
