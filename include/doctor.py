@@ -36,6 +36,7 @@ from include.settings import INCLUDE, settings
 PROJECT = INCLUDE.parent
 LIMIT = 40  # seconds for one check; the longest talks to a service a dozen times
 XCOM_BACKEND = "include.xcom_backend.ObjectStoreXComBackend"
+COORDINATOR = "include.task_process.TaskCoordinator"
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,12 @@ def check_airflow() -> str:
     if not {"airflow.*", "astro.*"} <= set(allowed):
         remedy = "set AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES=airflow.* astro.*, see .env_example"
         raise Trouble(f"from XComs only {' '.join(allowed)} may be read", remedy)
+    queue = conf.get("operators", "default_queue")
+    name = conf.getjson("sdk", "queue_to_coordinator", fallback={}).get(queue)
+    watcher = conf.getjson("sdk", "coordinators", fallback={}).get(name, {}).get("classpath")
+    if watcher != COORDINATOR:
+        remedy = "set AIRFLOW__SDK__COORDINATORS and AIRFLOW__SDK__QUEUE_TO_COORDINATOR as include/task_process.py says"
+        raise Trouble(f"processes of tasks in queue {queue} are watched by {watcher or 'Airflow itself'}", remedy)
     if not shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])):
         raise Trouble(
             "uv, which builds the environments of predictions, is not there", "make setup, or rebuild the image"

@@ -1,5 +1,6 @@
 """How the doctor's checks are run, and those that need no service."""
 
+import json
 import time
 
 import pytest
@@ -71,6 +72,24 @@ def test_another_version_is_named(monkeypatch):
 def test_other_xcom_backend_is_named(monkeypatch):
     monkeypatch.setenv("AIRFLOW__CORE__XCOM_BACKEND", "airflow.models.xcom.BaseXCom")
     with pytest.raises(Trouble, match=r"BaseXCom.*set AIRFLOW__CORE__XCOM_BACKEND=include\.xcom_backend"):
+        doctor.check_airflow()
+
+
+WATCHED = {
+    "AIRFLOW__CORE__XCOM_BACKEND": doctor.XCOM_BACKEND,
+    "AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES": "airflow.* astro.*",
+    "AIRFLOW__SDK__COORDINATORS": json.dumps({"task_process": {"classpath": doctor.COORDINATOR}}),
+    "AIRFLOW__SDK__QUEUE_TO_COORDINATOR": json.dumps({"default": "task_process"}),
+}
+
+
+@pytest.mark.parametrize("missing", ["AIRFLOW__SDK__COORDINATORS", "AIRFLOW__SDK__QUEUE_TO_COORDINATOR"])
+def test_tasks_that_airflow_watches_itself_are_named(monkeypatch, missing):
+    for name, value in WATCHED.items():
+        monkeypatch.setenv(name, value)
+    assert "uv is there" in doctor.check_airflow()
+    monkeypatch.delenv(missing)
+    with pytest.raises(Trouble, match=r"queue default are watched by Airflow itself.*QUEUE_TO_COORDINATOR"):
         doctor.check_airflow()
 
 

@@ -34,7 +34,10 @@ USED = (
 @pytest.fixture(scope="module")
 def fresh() -> Iterator[ProcessPoolExecutor]:
     """Processes, one for each call, in which the repairs have been made and the packages not been imported."""
-    server = fork_server("airflow.sdk", "include.legacy_packages")
+    # what the packages import of others takes longest
+    server = fork_server(
+        "airflow.sdk", "include.legacy_packages", "pandas", "airflow.models.taskinstance", "scipy.sparse"
+    )
     with ProcessPoolExecutor(1, mp_context=server, max_tasks_per_child=1) as pool:
         yield pool
 
