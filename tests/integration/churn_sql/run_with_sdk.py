@@ -3,13 +3,16 @@
 Arguments: folder of the CSVs, as-of date or nothing, file for the tables as JSON. Needs the connection "warehouse".
 """
 
+import include.legacy_packages
+
 import inspect
 import json
+import locale
 import sys
 from pathlib import Path
 from unittest import mock
 
-from airflow.models.dag import DAG
+from airflow.sdk import DAG
 from astro import sql as aql
 
 from include import sources
@@ -27,6 +30,8 @@ def run_operator(operator, params: dict[str, str]) -> None:
 
 
 def main(folder: str, as_of_date: str, result: str) -> None:
+    # not by the environment: Airflow 3.3 cannot be imported where the locale's encoding is ASCII
+    locale.setlocale(locale.LC_ALL, "C")
     sources.INCLUDE = Path(folder)
     staged = {name: warehouse_table(f"stg_{name}") for name in TABLES}
     parameters = {f"{name}_table": staged[name] for name in ("customers", "orders", "payments")}

@@ -61,10 +61,10 @@ def fill_staging(connection, case):
         content = io.StringIO()
         writer = csv.DictWriter(content, table.names)
         writer.writerows(case[name])
-        content.seek(0)
         cursor = connection.connection.cursor()
         cursor.execute(f"truncate staging.{name}")
-        cursor.copy_expert(f"copy staging.{name} from stdin (format csv)", content)
+        with cursor.copy(f"copy staging.{name} from stdin (format csv)") as copy:
+            copy.write(content.getvalue())
 
 
 def run_sql(connection, name, as_of_date=""):

@@ -76,7 +76,7 @@ def postgres_tls(postgres: Postgres, certificates: Certificates) -> Iterator[Pos
 def forget_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients of its own for each test, and an environment that tasks may change."""
     import s3fs
-    from airflow.io import store
+    from airflow.sdk.io import store
 
     store._STORE_CACHE.clear()
     s3fs.S3FileSystem.clear_instance_cache()

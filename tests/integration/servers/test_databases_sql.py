@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psycopg2
+import psycopg
 import pytest
 
 from tests.support.servers import Postgres
@@ -50,7 +50,7 @@ def no_leftovers(postgres: Postgres) -> Any:
 
 
 def may_log_in(server: Postgres, login: str, password: str, database: str) -> bool:
-    psycopg2.connect(host="127.0.0.1", port=server.port, user=login, password=password, dbname=database).close()
+    psycopg.connect(host="127.0.0.1", port=server.port, user=login, password=password, dbname=database).close()
     return True
 
 

@@ -8,15 +8,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from airflow.exceptions import AirflowFailException
-from werkzeug import Request, Response
+from airflow.sdk.exceptions import AirflowFailException
 
 from include.doctor import examine
 from include.mlflow_api import call_mlflow
 from include.mlflow_tracking import connect_mlflow
 from include.task_errors import fail_at_once
 from tests.fakes.http_proxy import proxy_to
-from tests.fakes.http_server import answering
+from tests.fakes.http_server import Request, Response, answering
 from tests.fakes.relay import relaying, with_tls
 from tests.support.certificates import Certificates
 from tests.support.servers import Port, aws

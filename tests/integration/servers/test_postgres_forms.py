@@ -1,4 +1,4 @@
-"""PostgreSQL by connections in many forms: psycopg2 and SQLAlchemy, the Astro SDK and the doctor see the same server."""
+"""PostgreSQL by connections in many forms: psycopg and SQLAlchemy, the Astro SDK and the doctor see the same server."""
 
 import json
 from collections.abc import Callable
@@ -9,10 +9,11 @@ from urllib.parse import quote, urlencode
 
 import pandas as pd
 import pytest
-from airflow.exceptions import AirflowFailException
+import sqlalchemy
 from airflow.providers.postgres.hooks.postgres import PostgresHook
+from airflow.sdk.exceptions import AirflowFailException
 from astro.databases import create_database
-from psycopg2 import sql
+from psycopg import sql
 
 from include.churn.load import (  # registers the project's database with the Astro SDK
     LoadCheckedFileOperator,
@@ -34,7 +35,7 @@ ENV_EXAMPLE = Path(__file__).parents[3] / ".env_example"
 
 
 @fail_at_once
-def by_psycopg2(statement: str = QUERY) -> Any:
+def by_psycopg(statement: str = QUERY) -> Any:
     with closing(postgres_hook().get_conn()) as connection, connection.cursor() as cursor:
         cursor.execute(statement)
         return cursor.fetchone()[0]
@@ -43,7 +44,7 @@ def by_psycopg2(statement: str = QUERY) -> Any:
 @fail_at_once
 def by_sqlalchemy(statement: str = QUERY) -> Any:
     with postgres_hook().get_sqlalchemy_engine().connect() as connection:
-        return connection.execute(statement).scalar()
+        return connection.execute(sqlalchemy.text(statement)).scalar()
 
 
 @fail_at_once
@@ -52,11 +53,11 @@ def by_sdk_in_sqlalchemy(statement: str = QUERY) -> Any:
 
 
 @fail_at_once
-def by_sdk_in_psycopg2(statement: str = QUERY) -> Any:
+def by_sdk_in_psycopg(statement: str = QUERY) -> Any:
     return create_database("postgres_default").hook.get_first(statement)[0]
 
 
-PARTS = (by_psycopg2, by_sqlalchemy, by_sdk_in_sqlalchemy, by_sdk_in_psycopg2)
+PARTS = (by_psycopg, by_sqlalchemy, by_sdk_in_sqlalchemy, by_sdk_in_psycopg)
 
 
 def fields(server: Postgres, **extra: Any) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def test_tls_that_the_server_lacks_is_refused_by_all_parts(postgres: Postgres, d
 
 
 @pytest.mark.parametrize(
-    "part", [PostgresHook.get_conn, lambda hook: hook.get_sqlalchemy_engine().connect()], ids=["psycopg2", "sqlalchemy"]
+    "part", [PostgresHook.get_conn, lambda hook: hook.get_sqlalchemy_engine().connect()], ids=["psycopg", "sqlalchemy"]
 )
 def test_form_of_env_example_is_refused_by_airflows_own_hook_too(postgres: Postgres, define, part):
     """For tasks of a user's own."""
@@ -177,7 +178,7 @@ def test_options_that_a_pooler_refuses_fail_at_once(postgres: Postgres, define):
     with relaying(postgres.port, as_pooler) as port:
         define(postgres=fields(Postgres(port, postgres.password), options="-c statement_timeout=5s"))
         with pytest.raises(AirflowFailException, match=r"unsupported startup parameter.*connection postgres_default"):
-            by_psycopg2()
+            by_psycopg()
 
 
 def test_statement_that_can_never_work_is_not_tried_again(postgres: Postgres, define):

@@ -12,9 +12,8 @@ from urllib.parse import quote
 import pandas as pd
 import pytest
 import s3fs
-from airflow.exceptions import AirflowFailException
-from airflow.utils.context import Context
-from werkzeug import Request, Response
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException
 
 from include import venv_prediction
 from include.buckets import EnsureBucketOperator
@@ -24,7 +23,7 @@ from include.object_store import object_path, read_object, write_object
 from include.task_errors import fail_at_once
 from include.xcom_backend import ObjectStoreXComBackend
 from tests.fakes.http_proxy import proxy_to
-from tests.fakes.http_server import answering
+from tests.fakes.http_server import Request, Response, answering
 from tests.support.certificates import Certificates
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, Port, aws
 
@@ -84,7 +83,7 @@ def log_model(folder: str) -> None:
 
 def predict(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """By the operator, in a child process, but with this interpreter in place of an environment that had to be built."""
-    from airflow.models.dag import DAG
+    from airflow.sdk import DAG
 
     monkeypatch.setattr(venv_prediction, "ensure_environment", lambda _: Path(sys.executable))
     with DAG("predict_here", schedule=None):
