@@ -10,8 +10,8 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import pytest
@@ -32,13 +32,13 @@ USED = (
 
 
 @pytest.fixture(scope="module")
-def fresh() -> Iterator[ProcessPoolExecutor]:
+def fresh() -> Iterator[Pool]:
     """Processes, one for each call, in which the repairs have been made and the packages not been imported."""
     # what the packages import of others takes longest
     server = fork_server(
         "airflow.sdk", "include.legacy_packages", "pandas", "airflow.models.taskinstance", "scipy.sparse"
     )
-    with ProcessPoolExecutor(1, mp_context=server, max_tasks_per_child=1) as pool:
+    with server.Pool(1, maxtasksperchild=1) as pool:
         yield pool
 
 
@@ -95,7 +95,7 @@ def import_without(undo: Callable[..., None], arguments: tuple[str, ...], module
 )
 def test_package_does_not_import_without_the_repair(fresh, undo, arguments, module, said):
     """If it does, upstream has made the repair needless: remove it."""
-    assert said in fresh.submit(import_without, undo, arguments, module).result()
+    assert said in fresh.apply(import_without, (undo, arguments, module))
 
 
 def import_all(*modules: str) -> list[str]:
@@ -105,7 +105,7 @@ def import_all(*modules: str) -> list[str]:
 
 
 def test_packages_import_with_the_repairs(fresh):
-    assert fresh.submit(import_all, *USED).result() == sorted(USED)
+    assert fresh.apply(import_all, USED) == sorted(USED)
 
 
 def test_names_are_where_the_repairs_look_for_them():
@@ -176,8 +176,8 @@ def warned(*modules: str, repaired: bool) -> list[str]:
 
 @pytest.mark.parametrize("module", USED)
 def test_packages_warn_of_old_names_and_are_not_heard(fresh, module):
-    assert fresh.submit(warned, module, repaired=False).result() != []
-    assert fresh.submit(warned, module, repaired=True).result() == []
+    assert fresh.apply(warned, (module,), {"repaired": False}) != []
+    assert fresh.apply(warned, (module,), {"repaired": True}) == []
 
 
 def test_export_file_advises_another_name_and_is_not_heard():
