@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import retry, retry_if_exception_message, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from include.settings import settings
 
@@ -98,8 +98,14 @@ class Postgres(NamedTuple):
     port: int
     password: str
 
+    @retry(
+        retry=retry_if_exception_message(match="(?s).*is starting up"),  # psycopg has no code for it here
+        stop=stop_after_delay(120),
+        wait=wait_fixed(0.1),
+        reraise=True,
+    )
     def connect(self) -> Any:
-        """A session of its superuser."""
+        """A session of its superuser; while the server starts up it listens, and lets nobody in."""
         return psycopg.connect(host="127.0.0.1", port=self.port, user="postgres", password=self.password)
 
 

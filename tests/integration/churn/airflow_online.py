@@ -8,11 +8,11 @@ there is a line in the output that begins with RESULT: its id, its state and its
 import json
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from airflow import settings as airflow_settings
-from airflow.models import DagBag
+
+from tests.helpers.dags import load_dag
 
 LOADS = r"create_buckets_if_not_exists|extract_and_load\..*"
 
@@ -25,7 +25,7 @@ def run(dag: Any, params: dict[str, Any], load: bool) -> None:
 
 
 def main() -> None:
-    dag = DagBag(Path(__file__).parents[3] / "dags", include_examples=False).dags["customer_analytics"]
+    dag = load_dag("customer_analytics")
     for number, params in enumerate(json.loads(sys.argv[1])):
         if child := os.fork():
             os.waitpid(child, 0)

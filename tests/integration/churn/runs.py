@@ -112,7 +112,7 @@ class Churn:
             DAG,
             run.id,
         )
-        return pd.read_parquet(io.BytesIO(self.stack.object(json.loads(bytes(value))["__dataframe__"])))
+        return pd.read_parquet(io.BytesIO(self.stack.object(value["__dataframe__"])))
 
     def objects(self, prefix: str = "") -> dict[str, str]:
         """ETag by key, below the churn models' folder."""

@@ -8,7 +8,7 @@ import copy
 
 import pandas as pd
 import pytest
-from airflow.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException
 
 from include.settings import INCLUDE, settings
 from tests.helpers.dags import load_dag

@@ -251,7 +251,7 @@ class TestAnotherShop:
 
 
 def test_the_task_that_fetches_the_champion_follows_the_param(shop, reigning, monkeypatch):
-    from airflow.exceptions import AirflowFailException
+    from airflow.sdk.exceptions import AirflowFailException
 
     fetch = load_dag("customer_analytics").get_task("fetch_champion")
     other = of_another_shop(shop.features)
