@@ -18,12 +18,11 @@ from airflow.sdk import DagRunState, TaskInstanceState
 from airflow.sdk.api.datamodels._generated import BundleInfo, DagRun, DagRunType, TaskInstance, TIRunContext
 from airflow.sdk.execution_time import supervisor
 from pydantic import SecretStr
-from werkzeug import Request, Response
 
 from include import notifications
 from include.settings import PipelinesSettings, Settings
 from include.task_process import TaskCoordinator, TaskProcess
-from tests.fakes.http_server import answering
+from tests.fakes.http_server import Request, Response, answering
 
 
 class Server:
