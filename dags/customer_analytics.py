@@ -272,7 +272,7 @@ def customer_analytics() -> None:
 
     @task(outlets=[DRIFT_DETECTED])
     def report_drift(drift: dict[str, Any], *, outlet_events: Any = None, run_id: str | None = None) -> None:
-        """Update the dataset drift_detected, on which a retraining may be scheduled; skipped where nothing has drifted."""
+        """Update the asset drift_detected, on which a retraining may be scheduled; skipped where nothing has drifted."""
         from airflow.sdk.exceptions import AirflowSkipException
 
         if not drift["detected"]:

@@ -147,7 +147,7 @@ def feature_eng() -> None:
     def end(
         features_file: File, animals_file: File, scaler: dict[str, str], *, outlet_events: Any = None
     ) -> dict[str, str]:
-        """Tell the dataset's consumers which objects and which transformer to take, and how to verify them."""
+        """Tell the asset's consumers which objects and which transformer to take, and how to verify them."""
         from include.object_store import read_object, sha256_hex
 
         reference = scaler | {
@@ -168,7 +168,7 @@ def feature_eng() -> None:
 
 
 def export(task_id: str, frame: Any, file: File, doc: str) -> Any:
-    """Astro SDK's export_file, without the dataset that the SDK would name by the path's template."""
+    """Astro SDK's export_file, without the asset that the SDK would name by the path's template."""
     return aql.export_file(
         task_id=task_id, input_data=frame, output_file=file, if_exists="replace", inlets=[], outlets=[], doc_md=doc
     )

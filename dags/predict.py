@@ -57,7 +57,7 @@ def predict() -> None:
     @task(inlets=[MODEL_TRAINED])
     @fail_at_once
     def fetch_model_run_id(source: str, **context: Any) -> str:
-        """The model that the dataset's event refers to, or by hand the champion; the tasks below use this one and no other."""
+        """The model that the asset's event refers to, or by hand the champion; the tasks below use this one and no other."""
         from include.mlflow_tracking import connect_mlflow
         from include.possum.baseline import choose_model
 
@@ -103,7 +103,7 @@ def predict() -> None:
 
     @task(outlets=[DRIFT_DETECTED])
     def report_drift(model: dict[str, Any], *, outlet_events: Any = None, run_id: str | None = None) -> None:
-        """Update the dataset drift_detected, on which a retraining may be scheduled."""
+        """Update the asset drift_detected, on which a retraining may be scheduled."""
         reference = {"model": model["name"], "version": model["version"], "dag_run": run_id}
         hand_over(outlet_events, DRIFT_DETECTED, reference)
 

@@ -49,7 +49,7 @@ def train() -> None:
     @task(inlets=[POSSUM_FEATURES])
     @fail_at_once
     def fetch_feature_df(**context: Any) -> pd.DataFrame:
-        """The features that the dataset's event refers to."""
+        """The features that the asset's event refers to."""
         from include.possum.tracking import read_features
 
         reference = reference_from_event(context, POSSUM_FEATURES, needed=NEEDED)
@@ -151,7 +151,7 @@ def train() -> None:
     @task(outlets=[MODEL_TRAINED])
     @fail_at_once
     def end(features: dict[str, str], *, outlet_events: Any = None) -> None:
-        """Tell the dataset's consumers which model to use, the champion, on which animals, and whether it is of use for them."""
+        """Tell the asset's consumers which model to use, the champion, on which animals, and whether it is of use for them."""
         from airflow.sdk.exceptions import AirflowSkipException
 
         from include.mlflow_tracking import connect_mlflow
