@@ -69,7 +69,7 @@ def import_without(undo: Callable[..., None], arguments: tuple[str, ...], module
 @pytest.mark.parametrize(
     ("undo", "arguments", "module", "said"),
     [
-        (without_option, (), "astro.settings", "core/enable_xcom_pickling not found"),
+        (without_option, (), "astro.settings", "core/enable_xcom_pickling"),
         (without_module, ("airflow.hooks.dbapi",), "astro.databases.base", "airflow.hooks.dbapi"),
         (without_name, ("sqlalchemy.engine", "ResultProxy"), "astro.sql.operators.raw_sql", "ResultProxy"),
         (without_name, ("sqlalchemy.engine.row", "LegacyRow"), "astro.sql.operators.raw_sql", "LegacyRow"),
