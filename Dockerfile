@@ -32,6 +32,14 @@ ENV PYTHONPATH=/usr/local/airflow${PYTHONPATH:+:$PYTHONPATH} \
 ENV AIRFLOW__SDK__COORDINATORS='{"task_process":{"classpath":"include.task_process.TaskCoordinator"}}' \
     AIRFLOW__SDK__QUEUE_TO_COORDINATOR='{"default":"task_process"}' \
     AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT=30
+# What would be said in each task's log and tells its reader nothing: include/task_logs.py
+ENV AIRFLOW__LOGGING__NAMESPACE_LEVELS="airflow.providers.amazon.aws.utils.connection_wrapper=WARNING \
+      airflow.task.hooks.airflow.providers=WARNING \
+      airflow.task.hooks.include.mlflow_api=WARNING \
+      airflow.task.operators.airflow.providers.standard.decorators=WARNING \
+      airflow.task.operators.astro=WARNING \
+      airflow.task.operators.include.venv_prediction=WARNING \
+      airflow.task.operators.mlflow_provider=WARNING"
 USER root
 COPY --from=wheels /usr/local/share/wheels /usr/local/share/wheels
 # Two packages declare what does not fit to Airflow 3 or what this project replaces (docker/without-dependencies.txt); their

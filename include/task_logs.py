@@ -3,25 +3,29 @@
 import logging
 import os
 
-# They say on each use what the task itself says once, or only that they were called.
-CHATTY = (
-    "airflow.hooks.base",  # Retrieving connection ...
+# They say on each use what the task itself says once, or only that they were called. Airflow's loggers first: what they let
+# through is for its configuration to say (NAMESPACE_LEVELS)
+AIRFLOWS = (
     "airflow.providers.amazon.aws.utils.connection_wrapper",  # credentials retrieved from login and password
     "airflow.task.hooks.airflow.providers",  # each SQL statement
     "airflow.task.hooks.include.mlflow_api",  # Sending 'POST' to url
-    "airflow.task.operators.airflow.decorators",  # Done. Returned value not shown
+    "airflow.task.operators.airflow.providers.standard.decorators",  # Done. Returned value not shown
     "airflow.task.operators.astro",  # Returning table Table(name=...
     "airflow.task.operators.include.venv_prediction",  # Use 'pickle' as serializer
     "airflow.task.operators.mlflow_provider",  # Call HTTP method
+)
+LIBRARIES = (
     "aiobotocore.credentials",
     "botocore.credentials",  # Found credentials in environment variables
     "smart_open",  # uploading part_num: 1
 )
+# The value of AIRFLOW__LOGGING__NAMESPACE_LEVELS, in both stacks
+NAMESPACE_LEVELS = " ".join(f"{name}=WARNING" for name in AIRFLOWS)
 
 
 def quieten_libraries() -> None:
-    """Let through only the warnings and errors of CHATTY."""
-    for name in CHATTY:
+    """Let through only the warnings and errors of LIBRARIES."""
+    for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

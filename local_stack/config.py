@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from include.settings import settings
+from include.task_logs import NAMESPACE_LEVELS
 from local_stack import shell
 from local_stack.stored_secrets import Secrets
 
@@ -227,9 +228,10 @@ class Stack:
         }
 
     def _logging_configuration(self) -> dict[str, object]:
-        folders = {
+        folders: dict[str, object] = {
             "base_log_folder": airflow_path(self.logs / "tasks", self.home),
             "dag_processor_child_process_log_directory": airflow_path(self.logs / "dag-files", self.home),
+            "namespace_levels": NAMESPACE_LEVELS,
         }
         if self.executor != "celery":
             return folders
