@@ -26,6 +26,8 @@ def socket_dir() -> Iterator[str]:
 def engine(socket_dir: str) -> Iterator[sqlalchemy.engine.Engine]:
     # the tests make tables of one name with other columns, for which a prepared statement would not do
     never_prepared = {"prepare_threshold": None}
-    made = sqlalchemy.create_engine(f"postgresql+psycopg://postgres@/postgres?host={socket_dir}", connect_args=never_prepared)
+    made = sqlalchemy.create_engine(
+        f"postgresql+psycopg://postgres@/postgres?host={socket_dir}", connect_args=never_prepared
+    )
     yield made
     made.dispose()
