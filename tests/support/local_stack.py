@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import boto3
 import psycopg
 import pytest
-from psycopg.sql import Composable
+from psycopg.sql import SQL, Composed
 from tenacity import Retrying, retry_if_not_result, stop_after_delay, wait_fixed
 
 from local_stack import services
@@ -148,7 +148,7 @@ class RunningStack(LocalStack):
         url = f"http://127.0.0.1:{self.ports.mlflow}"
         return MlflowClient(tracking_uri=url, registry_uri=url)
 
-    def query(self, sql: str | Composable, *values: Any, database: str = "airflow") -> list[tuple]:
+    def query(self, sql: str | SQL | Composed, *values: Any, database: str = "airflow") -> list[tuple]:
         """The rows of a query, or of the last of several, in one of the databases."""
         with psycopg.connect(
             host="127.0.0.1",

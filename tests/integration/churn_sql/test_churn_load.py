@@ -235,8 +235,8 @@ def test_a_table_that_something_depends_on_is_not_replaced_and_says_so(load, que
 def test_a_load_that_is_killed_leaves_the_former_table(load, query, monkeypatch):
     class KilledCursor(psycopg.Cursor):
         @contextmanager
-        def copy(self, *arguments):
-            with super().copy(*arguments) as rows:
+        def copy(self, *arguments, **options):
+            with super().copy(*arguments, **options) as rows:
                 yield rows
             raise ConnectionError("killed")
 

@@ -196,4 +196,4 @@ def test_load_refuses_a_connection_that_is_none_to_a_database(define, form):
     define(postgres=form)
     load = LoadCheckedFileOperator(task_id="load", name="orders", source="data/orders.csv")
     with pytest.raises(AirflowFailException, match="connection postgres_default"):
-        load.execute({"params": {}})  # type: ignore[arg-type]
+        load.execute({"params": {}})
