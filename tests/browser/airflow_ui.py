@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from include.settings import settings
-from local_stack.config import AIRFLOW_LOGIN, Stack
+from local_stack.config import Stack
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright: make setup")
 
@@ -30,11 +30,15 @@ def find_chromium() -> str | None:
 
 
 @contextmanager
-def browser_page(executable: str) -> "Iterator[Page]":
-    """A page of a new browser."""
+def browser_page(executable: str, stack: Stack) -> "Iterator[Page]":
+    """A page of a new browser, which gives the stack's login where the view of the buckets asks for it."""
+    user, password = stack.login
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page = browser.new_page(
+            viewport={"width": WIDTH, "height": HEIGHT},
+            http_credentials={"username": user, "password": password, "origin": stack.objects_url},
+        )
         page.set_default_timeout(TIMEOUT)
         try:
             yield page
@@ -49,29 +53,41 @@ class AirflowPages:
         self.page, self.stack = page, stack
 
     def log_in(self) -> None:
-        self.page.goto(f"{self.stack.airflow_url}/login/")
-        user, password = AIRFLOW_LOGIN
+        self.page.goto(f"{self.stack.airflow_url}/auth/login")
+        user, password = self.stack.login
         self.page.fill("input[name=username]", user)
         self.page.fill("input[name=password]", password)
-        self.page.click("input[type=submit]")
-        self.page.wait_for_url("**/home")
+        self.page.get_by_role("button", name="Sign in").click()
+        self.page.wait_for_url(f"{self.stack.airflow_url}/")
+
+    def dag(self, dag_id: str) -> None:
+        self.page.goto(f"{self.stack.airflow_url}/dags/{dag_id}")
+
+    def open_trigger_form(self, dag_id: str) -> "Locator":
+        """Open the DAG's form by its button, and wait until it can be sent."""
+        self.dag(dag_id)
+        self.page.get_by_role("button", name="Trigger").first.click()
+        form = self.page.get_by_role("dialog")
+        playwright.expect(form.get_by_role("button", name="Trigger", exact=True)).to_be_enabled()
+        return form
 
     def trigger(self, dag_id: str) -> None:
         """Trigger the DAG by its button and the form that follows, as it is filled in."""
-        self.page.goto(f"{self.stack.airflow_url}/dags/{dag_id}/grid")
-        self.page.get_by_label("Trigger DAG").click()
-        self.page.get_by_role("button", name="Trigger", exact=True).click()
-        self.page.wait_for_url(f"**/dags/{dag_id}/grid**")
+        form = self.open_trigger_form(dag_id)
+        form.get_by_role("button", name="Trigger", exact=True).click()
+        form.wait_for(state="hidden")
 
-    def run(self, dag_id: str, run_id: str, task_id: str | None = None, tab: str | None = None) -> None:
-        """Open the grid view at a run, or at a task of it."""
-        url = f"{self.stack.airflow_url}/dags/{dag_id}/grid?dag_run_id={quote(run_id, safe='')}"
-        url += f"&task_id={quote(task_id, safe='')}" if task_id else ""
-        self.page.goto(url + (f"&tab={tab}" if tab else ""))
+    def run(self, dag_id: str, run_id: str, task_id: str | None = None) -> None:
+        """Open a run, or the details of one of its tasks, where its links are."""
+        url = f"{self.stack.airflow_url}/dags/{dag_id}/runs/{quote(run_id, safe='')}"
+        self.page.goto(f"{url}/tasks/{quote(task_id, safe='')}/details" if task_id else url)
 
     def graph(self, dag_id: str, run_id: str | None = None) -> None:
-        url = f"{self.stack.airflow_url}/dags/{dag_id}/grid?tab=graph"
-        self.page.goto(url + (f"&dag_run_id={quote(run_id, safe='')}" if run_id else ""))
+        if run_id:
+            self.run(dag_id, run_id)
+        else:
+            self.dag(dag_id)
+        self.page.get_by_role("button", name="Show Graph").click()
         self.page.locator(".react-flow__node").first.wait_for()
 
     def link(self, name: str) -> "Locator":

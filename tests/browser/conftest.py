@@ -22,7 +22,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")  # not session: its event loop would get in the way of code that starts one
 def airflow_pages(chromium: str, stack: "RunningStack") -> "Iterator[AirflowPages]":
-    with browser_page(chromium) as page:
+    with browser_page(chromium, stack.stack) as page:
         pages = AirflowPages(page, stack.stack)
         pages.log_in()
         yield pages

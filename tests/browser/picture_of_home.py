@@ -11,9 +11,12 @@ def main(state_folder: str, picture: str) -> None:
     chromium = find_chromium()
     if not chromium:
         sys.exit("Chromium is not installed")
-    with browser_page(chromium) as page:
+    stack = Stack(Path(state_folder))
+    with browser_page(chromium, stack) as page:
         page.set_default_timeout(20_000)
-        AirflowPages(page, Stack(Path(state_folder))).log_in()
+        AirflowPages(page, stack).log_in()
+        page.goto(f"{stack.airflow_url}/dags")
+        page.get_by_text("feature_eng").first.wait_for()
         page.screenshot(path=picture, full_page=True)
 
 

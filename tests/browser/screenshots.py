@@ -34,7 +34,7 @@ def main() -> int:
     airflow = Airflow(stack)
     runs = {dag_id: last_run(airflow, dag_id) for dag_id in DAGS}
     IMAGES.mkdir(exist_ok=True)
-    with browser_page(chromium) as page:
+    with browser_page(chromium, stack) as page:
         take_airflow(page, stack, runs)
         take_mlflow(page, stack, airflow, runs["predict"])
     save("plot", (INCLUDE / "plots" / settings.possum.plot_file_name).read_bytes())
