@@ -258,7 +258,8 @@ class Stack:
                 "simple_auth_manager_passwords_file": airflow_path(self.passwords_file, self.home),
                 "execution_api_server_url": f"http://127.0.0.1:{ports.airflow}/execution/",
             },
-            "database": {"sql_alchemy_conn": self.database_url("airflow", "postgresql+psycopg")},
+            # not psycopg 3, to which Airflow 3.3 says text where json's operator #> wants text[]: no graph of the assets
+            "database": {"sql_alchemy_conn": self.database_url("airflow", "postgresql+psycopg2")},
             "logging": self._logging_configuration(),
             "scheduler": {
                 # one person's machine: look for work more often than a shared installation would
