@@ -54,13 +54,14 @@ def take_airflow(page: "Page", stack: Stack, runs: dict[str, str]) -> None:
     """Home, the graph of each DAG, a task with its buttons."""
     pages = AirflowPages(page, stack)
     pages.log_in()
+    page.goto(f"{stack.airflow_url}/dags")
     settle(page, lambda: page.get_by_role("link", name="feature_eng", exact=True))
-    # the dots of recent tasks come later than the table
+    # the bars of recent runs come later than the list
     page.wait_for_timeout(2000)
     save("airflow-home", page.screenshot(clip={"x": 0, "y": 0, "width": 1280, "height": 690}))
     for dag_id, run_id in runs.items():
         pages.graph(dag_id, run_id)
-        page.get_by_label("Toggle full screen details").click()
+        page.get_by_label("Collapse Details Panel").click()
         page.wait_for_timeout(1000)
         page.locator(".react-flow__controls-fitview").click()
         page.wait_for_timeout(1500)
