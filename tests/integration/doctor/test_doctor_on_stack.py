@@ -20,7 +20,7 @@ from tests.support.local_stack import RunningStack, free_ports
 def ready(stack_connections: RunningStack, monkeypatch: pytest.MonkeyPatch) -> RunningStack:
     """The stack, with its buckets, and its environment in this process."""
     for name, value in stack_connections.environment.items():
-        if name.startswith(("AIRFLOW__CORE__", "WANDB_")):
+        if name.startswith(("AIRFLOW__CORE__", "AIRFLOW__SDK__", "WANDB_")):
             monkeypatch.setenv(name, value)
     there = {bucket["Name"] for bucket in stack_connections.s3.list_buckets()["Buckets"]}
     for bucket in set(settings.buckets) - there:
