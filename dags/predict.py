@@ -110,13 +110,13 @@ def predict() -> None:
     @task
     @fail_at_once
     def add_line_to_file(model: dict[str, Any]) -> str:
-        """Add boto3 and pandas, which scoring needs too, to the logged model's requirements."""
+        """Add boto3, pandas and pyarrow, which scoring needs too, to the logged model's requirements."""
         from include.mlflow_tracking import connect_mlflow
+        from include.mlflow_files import ADDED_PACKAGES
         from include.model_requirements import add_requirements
 
         connect_mlflow()
-        # pyarrow is how pandas 3 keeps text, in the rows that are handed over too
-        return add_requirements(model["model_uri"], "boto3", "pandas", "pyarrow")
+        return add_requirements(model["model_uri"], *ADDED_PACKAGES)
 
     @task
     @fail_at_once

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 FILES_TAG = "airflow.files"  # JSON: SHA-256 by file name, by folder
-# predict's add_line_to_file adds these to these; all else in the files stays as it is
+# predict's add_line_to_file adds these packages to these files; all else in the files stays as it is.
+# pyarrow is how pandas 3 keeps text, in the rows that are handed over too.
+ADDED_PACKAGES = ("boto3", "pandas", "pyarrow")
 GROWING_FILES = ("requirements.txt", "conda.yaml")
-ADDED_PACKAGE = re.compile(r"(- )?(boto3|pandas)==[\w.!+-]+")
+ADDED_PACKAGE = re.compile(rf"(- )?({'|'.join(ADDED_PACKAGES)})==[\w.!+-]+")
 
 
 def record_files(run_id: str) -> None:

@@ -51,7 +51,7 @@ Ridge regression of tail length on {rows_training:.0f} animals, with the penalty
 
 Artifacts: `model_card.md` (after registration), `plots/` (after the first prediction), `drift/reference.csv`,
 `training/animals.csv`."""
-# What it takes to load the models; boto3 and pandas, which scoring needs too, are what predict's add_line_to_file adds.
+# What it takes to load the models; what scoring needs too, predict's add_line_to_file adds: mlflow_files.ADDED_PACKAGES.
 MODEL_PACKAGES = ("mlflow-skinny", "numpy", "scikit-learn", "scipy", "skops")
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from include.holdout import in_holdout
+from include.mlflow_files import ADDED_PACKAGES
 from include.object_store import sha256_hex
 from include.possum.features import HOLDOUT_SALT, HOLDOUT_SHARE, feature_columns
 from include.possum.plots import HEIGHT_PIXELS, WIDTH_PIXELS
@@ -275,13 +276,13 @@ class TestPrediction:
         assert (registered.name, registered.version) == (first.model["name"], first.model["version"])
         assert registered.source == first.model["model_uri"]
 
-    def test_requirements_got_boto3_and_pandas_once_however_often_it_ran(self, stack, first, by_hand):
+    def test_requirements_got_what_scoring_needs_once_however_often_it_ran(self, stack, first, by_hand):
         champion = stack.airflow.xcom("predict", by_hand, "fetch_model_run_id", "model")
         for model in (first.model, champion):
             lines = stack.object(f"{model['model_uri']}/requirements.txt").decode().splitlines()
             names = [line.split("==")[0] for line in lines]
             assert len(names) == len(set(names))
-            assert {"boto3", "pandas", "scikit-learn", "skops"} <= set(names)
+            assert {*ADDED_PACKAGES, "scikit-learn", "skops"} <= set(names)
         assert "added boto3==" in stack.airflow.task_log("predict", first.predict, "add_line_to_file")
         assert "nothing to add" in stack.airflow.task_log("predict", by_hand, "add_line_to_file")
 

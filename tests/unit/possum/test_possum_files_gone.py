@@ -110,10 +110,11 @@ def test_the_next_round_on_the_same_animals_ends_with_a_whole_champion_of_the_sa
 
 
 def test_requirements_that_predict_has_added_are_no_damage(possums, animals):
+    from include.mlflow_files import ADDED_PACKAGES
     from include.model_requirements import add_requirements
 
     told = possums.whole_round(animals)
-    add_requirements(told["model_uri"], "boto3", "pandas")
+    add_requirements(told["model_uri"], *ADDED_PACKAGES)
 
     assert choose_model(told, by_hand=False, other_animals=False, score_anyway=False) == told
     assert possums.whole_round(animals)["run_id"] == told["run_id"]

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from include.mlflow_files import FILES_TAG
+from include.mlflow_files import ADDED_PACKAGES
 from include.model_requirements import add_requirements
 from include.object_store import read_object
 from include.possum import results
@@ -191,4 +192,4 @@ class TestPredict:
         def look(_: None) -> dict[str, str]:
             return {name: path.read_text(encoding="utf-8") for name, path in files.items()}
 
-        assert differences(prepare, lambda _: add_requirements(told["model_uri"], "boto3", "pandas"), look) == {}
+        assert differences(prepare, lambda _: add_requirements(told["model_uri"], *ADDED_PACKAGES), look) == {}
