@@ -111,8 +111,8 @@ def predict() -> None:
     @fail_at_once
     def add_line_to_file(model: dict[str, Any]) -> str:
         """Add boto3, pandas and pyarrow, which scoring needs too, to the logged model's requirements."""
-        from include.mlflow_tracking import connect_mlflow
         from include.mlflow_files import ADDED_PACKAGES
+        from include.mlflow_tracking import connect_mlflow
         from include.model_requirements import add_requirements
 
         connect_mlflow()

@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from include.mlflow_files import FILES_TAG
-from include.mlflow_files import ADDED_PACKAGES
+from include.mlflow_files import ADDED_PACKAGES, FILES_TAG
 from include.model_requirements import add_requirements
 from include.object_store import read_object
 from include.possum import results
