@@ -10,16 +10,25 @@ from airflow.api_fastapi.execution_api.datamodels.taskinstance import AssetEvent
 from airflow.api_fastapi.execution_api.routes.asset_events import get_asset_event_by_asset_name_uri
 from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.base import Base
+from airflow.models.dagrun import DagRun
 from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import AssetEventDagRunReferenceResult, AssetEventsResult, GetAssetEventByAsset
+from airflow.sdk.execution_time.comms import (
+    AssetEventDagRunReferenceResult,
+    AssetEventsResult,
+    ErrorResponse,
+    GetAssetEventByAsset,
+)
 from airflow.sdk.execution_time.context import InletEventsAccessors, TriggeringAssetEventsAccessor
+from pydantic import ValidationError
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from include.dataset_events import is_triggered_by, reference_from_event
 from include.datasets import MODEL_TRAINED, POSSUM_FEATURES
 from include.errors import InputError
+from include.task_errors import hopeless
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -36,10 +45,13 @@ class Airflow:
             session.flush()
             self.ids[asset.name] = model.id
 
-    def send(self, message: GetAssetEventByAsset) -> AssetEventsResult:
+    def send(self, message: GetAssetEventByAsset) -> AssetEventsResult | ErrorResponse:
         """What the process that watches a task's answers it, from the server's."""
         wanted = message.model_dump(exclude={"type", "after", "before"})
-        answer = get_asset_event_by_asset_name_uri(**wanted, session=self.session)
+        try:
+            answer = get_asset_event_by_asset_name_uri(**wanted, session=self.session)
+        except ValidationError as error:  # HTTP status 500
+            return ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"message": str(error)})
         return AssetEventsResult.model_validate(answer.model_dump())
 
     def event(self, extra: dict[str, Any], minute: int = 0, asset: Asset = POSSUM_FEATURES) -> AssetEvent:
@@ -141,6 +153,18 @@ def test_triggering_event_made_by_hand_is_refused_with_what_it_lacks_even_if_the
     airflow.event({"uri": "s3://data/old", "sha256": "0"}, minute=-1)
     with pytest.raises(InputError, match=r"2026-11-20 12:00:00 lacks .*sha256.* made by hand"):
         reference_from_event(airflow.context(airflow.event(extra)), POSSUM_FEATURES, needed={"uri", "sha256"})
+
+
+def test_airflow_cannot_tell_of_past_events_while_a_run_of_theirs_waits_so_the_task_is_tried_again(airflow):
+    """3.3.2 answers with an error as long as a run that one of the events has triggered has not begun."""
+    event = airflow.event({"uri": "a"})
+    waiting = DagRun(dag_id="train", run_id="asset_triggered__1", run_type="asset_triggered", state="queued")
+    event.created_dagruns.append(waiting)
+    with pytest.raises(AirflowRuntimeError, match="start_date") as raised:
+        reference_from_event(airflow.context(), POSSUM_FEATURES, needed={"uri"})
+    assert hopeless(raised.value) is None
+    waiting.start_date = NOON
+    assert reference_from_event(airflow.context(), POSSUM_FEATURES, needed={"uri"}) == {"uri": "a"}
 
 
 def test_changing_the_reference_does_not_change_the_event(airflow):
