@@ -233,7 +233,7 @@ def test_missing_python_is_told_with_what_to_install(clone, no_network):
     done = setup(clone, no_network, LOCAL_STACK_PYTHON="python-that-is-not-there")
     error = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert done.returncode != 0
-    assert "no Python 3.11 or 3.12 found as python-that-is-not-there" in error
+    assert "no Python 3.11, 3.12 or 3.13 found as python-that-is-not-there" in error
     assert "apt install" in error
     assert "brew install" in error
 
@@ -244,7 +244,7 @@ def test_python_of_another_version_is_not_taken(clone, no_network, tmp_path):
     old.chmod(0o755)
     done = setup(clone, no_network, LOCAL_STACK_PYTHON=str(old))
     assert done.returncode != 0
-    assert f"error: no Python 3.11 or 3.12 found as {old}" in done.stderr
+    assert f"error: no Python 3.11, 3.12 or 3.13 found as {old}" in done.stderr
     assert not (clone / ".venv").exists()
 
 
