@@ -28,10 +28,12 @@ ENV PYTHONPATH=/usr/local/airflow${PYTHONPATH:+:$PYTHONPATH} \
     GIT_PYTHON_REFRESH=quiet
 # Who watches a task's process: include/task_process.py, for tasks of the queue `default`, which is every task that names none.
 # Here and not in .env, because without it LocalExecutor copies what tasks log, with secrets unmasked, to the scheduler's output.
-# An api-server on a busy machine may take longer than the 5 s that a task gives it by default.
+# An api-server on a busy machine may take longer than the 5 s that a task gives it by default. The Astro CLI signs tokens with the
+# project's name, of which PyJWT says at each call that it is short, and nobody logs in with one there.
 ENV AIRFLOW__SDK__COORDINATORS='{"task_process":{"classpath":"include.task_process.TaskCoordinator"}}' \
     AIRFLOW__SDK__QUEUE_TO_COORDINATOR='{"default":"task_process"}' \
-    AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT=30
+    AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT=30 \
+    PYTHONWARNINGS="ignore:The HMAC key is"
 # What would be said in each task's log and tells its reader nothing: include/task_logs.py
 ENV AIRFLOW__LOGGING__NAMESPACE_LEVELS="airflow.providers.amazon.aws.utils.connection_wrapper=WARNING \
       airflow.task.hooks.airflow.providers=WARNING \
