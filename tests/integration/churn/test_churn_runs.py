@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -96,6 +97,13 @@ class TestFirstRun:
         assert f"{metrics['holdout_brier']:.3f}" in card
         assert "promoted: beats the trivial answer, and there is no champion" in card
         assert "What it must not be used for" in card
+
+    def test_plots_card_and_drift_report_are_one_click_from_their_tasks(self, stack, first):
+        with httpx.Client(auth=stack.stack.login, trust_env=False) as browser:
+            folder = browser.get(first.xcom("train", "link.objects")).text
+            assert {"plots/", "model_card.md"} <= set(re.findall(r'href="([^"]+)"', folder))
+            assert first.xcom(GATE, "link.objects") == first.xcom("train", "link.objects")
+            assert "<html" in browser.get(first.xcom("predict", "link.objects")).text
 
     def test_first_model_is_the_champion(self, first, at_first):
         assert first.states["promote_model.new_champion"] == "success"
@@ -232,9 +240,9 @@ class TestOtherCustomers:
 
 class TestMetadataDatabase:
     def test_no_link_is_recorded_where_there_is_no_page(self, stack, others):
-        """Offline, and without PIPELINES_OBJECT_UI_URL."""
-        links = "SELECT task_id FROM xcom WHERE run_id = %s AND key LIKE 'link.%%'"
-        assert stack.query(links, others.id) == []
+        """Offline there is none of the run in W&B; the stack has pages of objects."""
+        links = "SELECT DISTINCT key FROM xcom WHERE run_id = %s AND key LIKE 'link.%%'"
+        assert stack.query(links, others.id) == [("link.objects",)]
 
     def test_predict_hands_over_what_it_has_found_of_drift_and_no_predictions(self, stack, first, others):
         rows = stack.query("SELECT DISTINCT key FROM xcom WHERE dag_id = 'customer_analytics' AND task_id = 'predict'")

@@ -81,11 +81,23 @@ def log_model(folder: str) -> None:
     assert "MLmodel" in {each.path for each in repository.list_artifacts()}
 
 
-def predict(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+# As in the environments of models there is no Airflow; where there is, the child would look for the task that it belongs to.
+CHILD = f"""#!{sys.executable}
+import runpy, sys
+sys.modules["airflow"] = None
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def predict(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[float]:
     """By the operator, in a child process, but with this interpreter in place of an environment that had to be built."""
     from airflow.sdk import DAG
 
-    monkeypatch.setattr(venv_prediction, "ensure_environment", lambda _: Path(sys.executable))
+    python = folder / "python"
+    python.write_text(CHILD)
+    python.chmod(0o755)
+    monkeypatch.setattr(venv_prediction, "ensure_environment", lambda _: python)
     with DAG("predict_here", schedule=None):
         operator = venv_prediction.CachedVenvPredictOperator(
             task_id="predict", model_uri=MODEL, data=pd.DataFrame({"age": [4.0]})
@@ -94,7 +106,7 @@ def predict(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def works_everywhere(model: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def works_everywhere(model: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
     """Use the object store in all the ways that the pipelines do, on demand in a child process too."""
 
     def use(child: bool = True) -> None:
@@ -108,7 +120,7 @@ def works_everywhere(model: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..
         assert examine("S3 bucket data").healthy
         log_model(model)
         if child:
-            assert predict(monkeypatch) == pytest.approx([40.0])
+            assert predict(monkeypatch, tmp_path) == pytest.approx([40.0])
 
     return use
 
