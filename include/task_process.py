@@ -6,6 +6,7 @@ A coordinator runs in the executor's process, beside the task's. This one does w
 - ends as soon as the process has ended. Where its sockets close a moment before, Airflow waits for
   ``workers.min_heartbeat_interval``, 5 s, and as long nobody else gets the slot;
 - ends what a killed process has left, before the task may be tried again;
+- ends LocalExecutor's worker after its task where the scheduler was killed meanwhile: it would wait for work for ever;
 - tells who is to be told of a task whose process was killed and that is not tried again. Airflow calls
   ``on_failure_callback`` in the task's process, so for this one never (https://github.com/apache/airflow/issues/60858).
 
@@ -14,8 +15,10 @@ Set it for the queue that tasks run in:
 ``AIRFLOW__SDK__QUEUE_TO_COORDINATOR={"default": "task_process"}``.
 """
 
+import multiprocessing
 import os
 import signal
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -62,4 +65,8 @@ class TaskCoordinator(BaseCoordinator):
     def execute_task(self, *, subprocess_logs_to_stdout: bool, **task: Any) -> BaseCoordinator.ExecutionResult:  # noqa: ARG002
         """Start the task, wait for its end, and return how it ended."""
         process = TaskProcess.start(**task)
-        return self.ExecutionResult(process.wait(), process.final_state)
+        result = self.ExecutionResult(process.wait(), process.final_state)
+        scheduler = multiprocessing.parent_process()
+        if scheduler and scheduler.pid != os.getppid():
+            sys.exit()
+        return result

@@ -1,5 +1,6 @@
 """Processes of tasks, started, watched and killed as the executor does it; Airflow's server only keeps what it is told."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -163,3 +164,34 @@ def test_log_does_not_go_to_the_schedulers_output(monkeypatch):
     assert (result.exit_code, result.final_state) == (0, "success")
     assert kept == {"what": "task"}
     assert attrs.fields(TaskProcess).subprocess_logs_to_stdout.default is False
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_worker_ends_after_its_task_where_the_scheduler_was_killed(monkeypatch, tmp_path, killed):
+    """It would wait for work in a queue that nobody fills any more."""
+    fork, asks_for_more = multiprocessing.get_context("fork"), tmp_path / "asks-for-more"
+
+    def work(scheduler: int) -> None:
+        def wait() -> int:
+            while killed and os.getppid() == scheduler:
+                time.sleep(0.01)
+            return 0
+
+        monkeypatch.setattr(TaskProcess, "start", lambda **_: SimpleNamespace(wait=wait, final_state="success"))
+        TaskCoordinator().execute_task(subprocess_logs_to_stdout=True)
+        asks_for_more.touch()
+
+    def schedule(ended: int) -> None:
+        os.close(ended)
+        worker = fork.Process(target=work, args=[os.getpid()])
+        worker.start()
+        if killed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        worker.join()
+
+    ended, held_by_both = os.pipe()
+    fork.Process(target=schedule, args=[ended]).start()
+    os.close(held_by_both)
+    assert os.read(ended, 1) == b""  # both have ended
+    os.close(ended)
+    assert asks_for_more.exists() is not killed
