@@ -144,7 +144,7 @@ class GraphQL(State):
 
     def _on_CreateArtifactFiles(self, given: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         edges = []
-        for spec in given["artifactFiles"]:
+        for spec in given["input"]["artifactFiles"]:
             key = _md5_key(spec["md5"])
             known = key in self._blobs
             node: dict[str, Any] = {
