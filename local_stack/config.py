@@ -269,7 +269,13 @@ class Stack:
                 # and what a scheduler that died has left is looked for as often; by default every five minutes
                 "orphaned_tasks_check_interval": 60,
             },
-            "dag_processor": {"min_file_process_interval": 60, "refresh_interval": 30, "parsing_processes": 1},
+            "dag_processor": {
+                "min_file_process_interval": 60,
+                "refresh_interval": 30,
+                "parsing_processes": 1,
+                # seconds; a file that takes longer is given up and its DAG is no longer there, by default after 50 on a busy machine
+                "dag_file_processor_timeout": 300,
+            },
             # seconds for an answer of the api-server, which may have other work on a busy machine
             "workers": {"execution_api_timeout": 30},
             "sdk": {
