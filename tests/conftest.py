@@ -57,7 +57,7 @@ WITH_STACK = {"integration", "faults", "browser"}  # folders of tests
 
 # Tests with the session's stack. Those of the two pipelines run at the same time, in a process each, as they look at what their
 # first runs have left; those that stop services, or look at all that there is, run after both and alone.
-GROUPS = ("tests/integration/possum", "tests/integration/churn/")
+GROUPS = ("tests/integration/churn/", "tests/integration/possum")  # the one that takes longer first
 ALONE = ("tests/integration", "tests/browser", "tests/faults")  # in this order
 # Tests that the session's stack is not for: they need no stack, or have one of their own.
 WITHOUT_STACK = (
@@ -150,8 +150,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    _take_turns(item)
     BEGAN.setdefault(item.path, time.time() - 1)  # file systems may keep whole seconds
+    _take_turns(item)
 
 
 @pytest.hookimpl(wrapper=True)
