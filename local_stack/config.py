@@ -273,7 +273,7 @@ class Stack:
                 "min_file_process_interval": 60,
                 "refresh_interval": 30,
                 "parsing_processes": 1,
-                # seconds; a file that takes longer is given up and its DAG is no longer there, by default after 50 on a busy machine
+                # seconds; a file that takes longer, by default 50, is given up and its DAG is gone: a busy machine needs more
                 "dag_file_processor_timeout": 300,
             },
             # seconds for an answer of the api-server, which may have other work on a busy machine
