@@ -28,7 +28,7 @@ from include.wandb_tracking.server import log_in
 from include.wandb_tracking.target import Target, tracking_target
 from include.wandb_tracking.workspace import LOCK_FILE, environment, fresh_folder
 
-SUMMARY_FILE = "summary.json"
+KEPT_FILE = "config-and-summary.json"
 _STARTING, _FINISHING = "starting the run", "finishing the run"
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class TrackedRun:
     @property
     def sync_command(self) -> str:
         """What uploads the folder, run and artifact."""
-        return shlex.join(["wandb", "sync", *(["--append"] if self.appends else []), str(self.folder)])
+        return shlex.join(["wandb", "sync", *(["--id", self.run.id] if self.appends else []), str(self.folder)])
 
     def explained(self, doing: str, *, of_others: bool = False) -> AbstractContextManager[None]:
         """Turn errors of calls to wandb into this project's; see include.wandb_tracking.errors."""
@@ -158,23 +158,27 @@ def _start(target: Target, run_id: str, place: Path, resume: bool, about: dict[s
     elif resume:
         log.info("Offline, a run cannot be resumed: recording a second folder under the same id %s", run_id)
         with tracked.explained(_STARTING):
-            run.summary.update(_earlier_summary(place))
+            earlier = _of_earlier_folders(place)
+            run.config.update(earlier["config"])
+            run.summary.update(earlier["summary"])
     return tracked
 
 
-def _keep_summary(tracked: TrackedRun) -> None:
-    """Write down what _earlier_summary wants to know; offline, wandb itself does not in any readable form."""
+def _keep_for_later_folders(tracked: TrackedRun) -> None:
+    """Write down what _of_earlier_folders wants to know; offline, wandb itself does not in any readable form."""
     summary = {key: tracked.run.summary[key] for key in tracked.run.summary.keys()}  # noqa: SIM118 (it is no dict)
     plain = {key: value for key, value in summary.items() if isinstance(value, bool | int | float | str)}
-    (tracked.place / SUMMARY_FILE).write_text(json.dumps(plain), encoding="utf-8")
+    kept = {"config": tracked.run.config.as_dict(), "summary": plain}
+    (tracked.place / KEPT_FILE).write_text(json.dumps(kept, default=str), encoding="utf-8")
 
 
-def _earlier_summary(place: Path) -> dict[str, Any]:
-    """Read the figures of the run's other folders: "wandb sync --append" would drop all but those of the last one."""
-    summary: dict[str, Any] = {}
-    for path in sorted(place.parents[1].glob(f"*/*/{SUMMARY_FILE}")):
-        summary |= json.loads(path.read_text(encoding="utf-8"))
-    return {key: value for key, value in summary.items() if not key.startswith("_")}
+def _of_earlier_folders(place: Path) -> dict[str, dict[str, Any]]:
+    """Read config and figures of the run's other folders: "wandb sync" would drop all but those of the last one."""
+    earlier: dict[str, dict[str, Any]] = {"config": {}, "summary": {}}
+    for path in sorted(place.parents[1].glob(f"*/*/{KEPT_FILE}")):
+        for part, values in json.loads(path.read_text(encoding="utf-8")).items():
+            earlier[part] |= {key: value for key, value in values.items() if not key.startswith("_")}
+    return earlier
 
 
 def _finish(tracked: TrackedRun) -> None:
@@ -182,7 +186,7 @@ def _finish(tracked: TrackedRun) -> None:
     try:
         with tracked.explained(_FINISHING):
             if not tracked.online:
-                _keep_summary(tracked)
+                _keep_for_later_folders(tracked)
             tracked.run.finish()
         if said := core_log.not_saved(tracked.place):
             raise disk_problem(tracked.place, _FINISHING, said)

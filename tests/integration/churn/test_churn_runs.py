@@ -121,7 +121,7 @@ class TestFirstRun:
         assert b"<html" in first.stack.object(drift["report"])
 
     def test_run_is_complete_on_disk_and_the_log_says_how_to_upload_it(self, first):
-        for task, option in (("train", ""), (GATE, "--append "), ("predict", "--append ")):
+        for task, option in (("train", ""), (GATE, r"--id \S+ "), ("predict", r"--id \S+ ")):
             (path,) = re.findall(rf"wandb sync {option}(\S+)", first.log(task))
             folder = Path(path)
             assert first.stack.stack.wandb_dir in folder.parents

@@ -41,7 +41,7 @@ def test_the_log_says_offline_and_how_to_upload(trip):
         assert lines[-1].endswith(f": {outcome.result['sync']}")
         assert outcome.result["link"] is None
     assert trip.trained.result["sync"] == f"wandb sync {trip.trained.result['folder']}"
-    assert trip.predicted.result["sync"] == f"wandb sync --append {trip.predicted.result['folder']}"
+    assert trip.predicted.result["sync"] == f"wandb sync --id r1 {trip.predicted.result['folder']}"
     assert "a second folder under the same id r1" in trip.predicted.log
 
 

@@ -11,9 +11,9 @@ from include.wandb_tracking.runs import TrackedRun
 from include.wandb_tracking.target import tracking_target
 
 
-@pytest.mark.parametrize(("appends", "options"), [(False, ""), (True, "--append ")])
+@pytest.mark.parametrize(("appends", "options"), [(False, ""), (True, "--id r1 ")])
 def test_the_sync_command_can_be_pasted(appends, options):
-    run = SimpleNamespace(dir="/my runs/offline-run-1/files")
+    run = SimpleNamespace(id="r1", dir="/my runs/offline-run-1/files")
     tracked = TrackedRun(run, tracking_target({}), Path("/my runs"), appends)
 
     assert tracked.sync_command == f"wandb sync {options}'/my runs/offline-run-1'"
