@@ -19,6 +19,7 @@ from include.churn import champion as gate
 from include.churn import tracking, warehouse
 from include.churn.records import HandOver
 from include.settings import settings
+from include.wandb_tracking.runs import KEPT_FILE
 from include.wandb_tracking.target import run_id_for
 from tests.fakes.wandb_server import KEY
 from tests.integration.churn.each_write import churn_writes, differences
@@ -66,8 +67,8 @@ def check(shop, stack_connections):
 def summary() -> dict[str, Any]:
     """What the folders of the DAG run's run in W&B say together, as uploading them would leave it."""
     found: dict[str, Any] = {}
-    for path in sorted(Path(os.environ["WANDB_DIR"], run_id_for(DAG, RUN)).glob("*/*/summary.json")):
-        found |= json.loads(path.read_text())
+    for path in sorted(Path(os.environ["WANDB_DIR"], run_id_for(DAG, RUN)).glob(f"*/*/{KEPT_FILE}")):
+        found |= json.loads(path.read_text())["summary"]
     return {key: value for key, value in found.items() if not key.startswith("_")}
 
 
