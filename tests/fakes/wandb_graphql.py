@@ -237,7 +237,7 @@ class GraphQL(State):
 
     def _new_id(self, kind: str) -> str:
         """The client decodes the ids, which are base64 on the real server too."""
-        return base64.b64encode(f"{kind}:{next(self._ids):06}".encode()).decode()
+        return _id_of(kind, f"{next(self._ids):06}")
 
     def _by_name(self, project: str, name: str) -> FakeArtifact | None:
         """The version that ``collection:alias-or-version`` names."""
@@ -248,7 +248,12 @@ class GraphQL(State):
         return None
 
     def _collection(self, artifact: FakeArtifact, kind: str) -> dict[str, Any]:
-        project = {"name": artifact.project, "entity": {"name": artifact.entity}}
+        project = {
+            "id": _id_of("Project", artifact.project),
+            "internalId": _id_of("ProjectInternalId", artifact.project),
+            "name": artifact.project,
+            "entity": {"name": artifact.entity},
+        }
         return {"__typename": kind, "name": artifact.collection, "project": project}
 
     def _aliases(self, artifact: FakeArtifact) -> list[dict[str, Any]]:
@@ -263,6 +268,7 @@ class GraphQL(State):
             "__typename": "ArtifactCollectionMembership",
             "id": f"membership-{artifact.id}",
             "versionIndex": artifact.version_index,
+            "createdAt": CREATED_AT,
             "aliases": self._aliases(artifact),
             "artifactCollection": self._collection(artifact, "ArtifactSequence"),
             "artifact": self._fragment(artifact),
@@ -297,6 +303,10 @@ _LINE_COUNTS = {
     "eventsLineCount": "wandb-events.jsonl",
     "logLineCount": "output.log",
 }
+
+
+def _id_of(kind: str, name: str) -> str:
+    return base64.b64encode(f"{kind}:{name}".encode()).decode()
 
 
 def _md5_key(digest: str) -> str:
