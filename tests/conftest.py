@@ -134,6 +134,7 @@ def _take_turns(item: pytest.Item) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+    turns.remove(TEST_RUN)
     if not _is_worker(config) and FAILURES.exists():
         print(f"Logs and screenshots of the failed tests: {FAILURES}")  # noqa: T201 (the last line, after pytest's own)
 

@@ -50,7 +50,7 @@ def path(test_run: str, name: str) -> Path:
 
 
 def remove(test_run: str) -> None:
-    """Remove the files of these locks."""
+    """Remove the files of these locks, at the end of a test run."""
     for file in path(test_run, "").parent.glob(f"{path(test_run, '').name}*"):
         if file.is_file():
             file.unlink()

@@ -265,7 +265,6 @@ def shared(test_run: str) -> Iterator[RunningStack]:
             done = stack.command("stop")
             left = stack.processes()
             shutil.rmtree(stack.home, ignore_errors=True)
-            turns.remove(test_run)
         starting.let_go()
         signal.signal(signal.SIGTERM, previous)
     assert not done or done.returncode == 0, done and done.stdout
