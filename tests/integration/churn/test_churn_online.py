@@ -255,6 +255,7 @@ def test_a_wrong_key_fails_at_once_says_so_and_is_not_shown(paused, stack, folde
     assert paused.predictions("pred_churn").equals(trip.predictions)
 
 
+@pytest.mark.faults
 def test_a_server_that_is_away_is_worth_a_retry(stack, folder, online, trip):
     process = Process(stack, folder, [{}], **online | {"WANDB_BASE_URL": "http://127.0.0.1:9"})
 

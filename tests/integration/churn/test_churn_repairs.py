@@ -13,6 +13,8 @@ from include.errors import InputError
 from include.object_store import object_path, read_object, write_object
 from tests.integration.churn.shop import DAG, RUN, folder_of
 
+pytestmark = pytest.mark.faults
+
 SMALL = {"n_estimators": 5}
 GOOD = {"n_estimators": 40}
 GONE = None

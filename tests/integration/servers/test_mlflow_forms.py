@@ -152,6 +152,7 @@ def test_path_in_front_of_the_api_is_kept(define, as_uri):
         works_everywhere()
 
 
+@pytest.mark.faults
 def test_server_behind_a_proxy_is_reached_by_all_parts(define, monkeypatch):
     with recording() as (url, _), proxy_to({"mlflow.internal": int(url.rpartition(":")[2])}) as proxy:
         for name in ("HTTP_PROXY", "http_proxy"):
@@ -162,6 +163,7 @@ def test_server_behind_a_proxy_is_reached_by_all_parts(define, monkeypatch):
     assert all(" http://mlflow.internal/" in request for request in proxy.asked)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("by_variable", [False, True], ids=["extra", "variable"])
 def test_certificate_of_ones_own_is_shown_by_all_parts(
     mlflow: Port, certificates: Certificates, define, monkeypatch, tmp_path, by_variable

@@ -158,6 +158,7 @@ def test_login_that_was_set_for_another_program_changes_nothing(s3: Port, define
     works_everywhere()
 
 
+@pytest.mark.faults
 def test_keys_of_this_machine_serve_a_connection_without_any(s3: Port, define, works_everywhere, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
@@ -165,6 +166,7 @@ def test_keys_of_this_machine_serve_a_connection_without_any(s3: Port, define, w
     works_everywhere(child=False)
 
 
+@pytest.mark.faults
 def test_profile_is_read_by_all_parts(s3: Port, define, works_everywhere, monkeypatch, tmp_path):
     (tmp_path / "credentials").write_text(
         f"[of the team]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n"
@@ -175,6 +177,7 @@ def test_profile_is_read_by_all_parts(s3: Port, define, works_everywhere, monkey
     works_everywhere()
 
 
+@pytest.mark.faults
 def test_role_is_assumed_by_all_parts(s3: Port, define, works_everywhere):
     def lend(_: Request) -> Response:
         """Amazon's STS, which lends the only keys that this S3 server knows."""
@@ -201,6 +204,7 @@ def test_certificates_are_checked_by_all_parts_as_the_connection_says(
     works_everywhere()
 
 
+@pytest.mark.faults
 def test_ca_bundle_of_the_environment_serves_all_parts(
     s3_tls: Port, certificates: Certificates, define, works_everywhere, monkeypatch
 ):
@@ -262,6 +266,7 @@ def test_ca_file_that_is_not_there_is_named(s3_tls: Port, define):
         make_bucket("made")
 
 
+@pytest.mark.faults
 def test_server_behind_a_proxy_is_reached_by_all_parts(s3: Port, define, works_everywhere, monkeypatch):
     with proxy_to({"s3.internal": s3.number}) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)

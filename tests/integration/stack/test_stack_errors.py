@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.local_stack import LocalStack
 
+pytestmark = pytest.mark.faults
+
 PROJECT = Path(__file__).parents[3]
 NOWHERE = "http://127.0.0.1:1"  # nothing listens there
 

@@ -45,6 +45,7 @@ def test_server_away(tasks, online, url, seconds):
     assert trained.left_behind == []
 
 
+@pytest.mark.faults
 def test_server_accepts_but_never_answers(tasks, online):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -56,6 +57,7 @@ def test_server_accepts_but_never_answers(tasks, online):
     assert trained.left_behind == []
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("moment", ["before_publish", "before_finish"])
 def test_server_dies_during_the_run(server, tasks, hasty, moment):
     task = tasks.start("train", hasty, stop=moment)
@@ -84,6 +86,7 @@ def test_server_dies_while_the_model_is_published(server, tasks, hasty):
     assert trained.left_behind == []
 
 
+@pytest.mark.faults
 def test_an_upload_that_hangs_is_given_up(server, tasks, hasty):
     server.faults.hang_uploads = True
 
@@ -125,6 +128,7 @@ def faults(published):
     published.server.faults.tampered.clear()
 
 
+@pytest.mark.faults
 def test_a_download_that_hangs_is_given_up(tasks, published, faults):
     faults.hang_downloads = True
 
@@ -136,6 +140,7 @@ def test_a_download_that_hangs_is_given_up(tasks, published, faults):
     assert predicted.left_behind == []
 
 
+@pytest.mark.faults
 def test_a_download_ends_by_itself_when_its_task_was_killed(tasks, published, faults):
     faults.hang_downloads = True
     asked_before = len(published.server.downloads)

@@ -74,6 +74,7 @@ def test_a_model_that_must_not_be_published_fails_at_once(server, tasks, hasty):
     assert "HTTP 422 (publishing churn_classifier): project is read-only" in trained.message
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("what", ["file_stream", "upload"])
 def test_a_run_that_the_server_stops_taking_is_not_called_finished(server, tasks, hasty, what):
     """As when somebody deletes it while the task runs; wandb itself takes no notice."""
@@ -111,6 +112,7 @@ def test_a_later_task_of_a_deleted_run_fails_at_once(tasks, published):
     assert "trigger a new DAG run" in predicted.message
 
 
+@pytest.mark.faults
 def test_a_retry_of_the_task_that_began_a_deleted_run_fails_at_once(tasks, published):
     trained = tasks.run("train", published.online | {"WANDB__GRAPHQL_RETRY_MAX": "1"}, run_id="r2")
 
@@ -151,6 +153,7 @@ def test_a_certificate_that_only_python_trusts_is_no_outage(tasks, certificate):
     assert "set both SSL_CERT_FILE and REQUESTS_CA_BUNDLE" in trained.message
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(("much", "largest_file"), [(3_000_000, 1_000_000), (0, 5_000)], ids=["run", "model"])
 def test_a_disk_that_is_full_is_named_and_no_server_is(tasks, much, largest_file):
     trained = tasks.run("train", {}, much=much, largest_file=largest_file, model="m" * 6_000)

@@ -62,6 +62,7 @@ def test_a_run_of_predict_that_an_event_has_triggered_uses_the_events_model_what
     assert choose_model(told, by_hand=False, other_animals=False, score_anyway=False) == told
 
 
+@pytest.mark.faults
 def test_an_older_version_of_this_project_is_a_champion_like_any_other(possums, animals):
     first = possums.whole_round(animals, alphas=[1.0])
     second = possums.whole_round(animals, alphas=[0.9])
@@ -89,6 +90,7 @@ def test_a_version_that_was_never_judged_gets_its_record_and_card(possums, anima
     assert describe_champion()["version"] == version
 
 
+@pytest.mark.faults
 def test_the_champion_judged_again_keeps_its_record_and_gets_its_card_back(possums, animals):
     told = possums.whole_round(animals)
     tags = possums.tags(told["version"])
@@ -104,6 +106,7 @@ def test_the_champion_judged_again_keeps_its_record_and_gets_its_card_back(possu
     assert card.read_text() == written
 
 
+@pytest.mark.faults
 def test_a_version_judged_again_has_no_figures_of_its_former_judgement(possums, animals):
     reference = possums.feature_eng(animals)
     good, worse = (possums.register(possums.train(reference, alphas=[alpha])) for alpha in (1.0, 1e3))
@@ -119,6 +122,7 @@ def test_a_version_judged_again_has_no_figures_of_its_former_judgement(possums, 
     }
 
 
+@pytest.mark.faults
 def test_a_version_that_was_registered_by_its_logged_models_id_is_read_from_its_files(possums, animals):
     told = possums.whole_round(animals)
     (model,) = possums.client.search_logged_models([possums.experiment], f"source_run_id = '{told['run_id']}'")

@@ -154,6 +154,7 @@ def test_predict_refuses_what_is_gone_at_its_first_task_and_names_a_remedy(possu
         assert "Trigger feature_eng" in str(refused.value)
 
 
+@pytest.mark.faults
 def test_predict_by_hand_uses_the_version_that_somebody_has_moved_the_alias_to(possums, animals):
     first = possums.whole_round(animals)
     newer = possums.whole_round(animals, alphas=[2.0])
@@ -185,6 +186,7 @@ def test_a_transformer_that_is_gone_between_the_dags_is_refused_with_what_helps(
     assert possums.train(possums.feature_eng(animals), alphas=[3.0])["metrics"]["rows_training"] == 80
 
 
+@pytest.mark.faults
 def test_a_new_version_that_loses_files_before_it_is_judged_is_refused_with_what_helps(possums, animals):
     possums.begin_afresh()
     reference = possums.feature_eng(animals)
@@ -206,6 +208,7 @@ def test_a_version_that_is_no_longer_registered_is_refused_with_what_helps(possu
         possums.judge(possums.feature_eng(animals), "99")
 
 
+@pytest.mark.faults
 def test_a_champion_whose_run_is_deleted_gives_way(possums, animals):
     possums.begin_afresh()
     told = possums.whole_round(animals)
@@ -219,6 +222,7 @@ def test_a_champion_whose_run_is_deleted_gives_way(possums, animals):
     assert f"(version 1) cannot be used: MLflow run {told['run_id']} is deleted" in possums.tags(version)["gate.reason"]
 
 
+@pytest.mark.faults
 def test_a_champion_that_is_gone_and_a_new_model_that_is_no_good_end_in_one_refusal(possums, animals):
     possums.begin_afresh()
     remove_run(possums, possums.whole_round(animals))
