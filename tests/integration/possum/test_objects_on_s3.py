@@ -109,9 +109,9 @@ class TestXComs:
 
     @pytest.mark.parametrize("value", [None, 0, 1.5, "text", True, [1, 2], {"a": {"b": [None, "c"]}}, []])
     def test_other_values_stay_as_they_are_in_the_database(self, stack, value):
-        before = stack.keys(settings.xcom_bucket, "dag/")
+        before = stack.keys(settings.xcom_bucket)
         assert load(serialise(value)) == value
-        assert stack.keys(settings.xcom_bucket, "dag/") == before
+        assert stack.keys(settings.xcom_bucket) == before
 
     def test_second_attempt_does_not_change_what_the_first_has_handed_over(self):
         first, second = serialise(FRAME), serialise(FRAME.head(2))
